@@ -1,0 +1,81 @@
+"""Free-form values as JSON: what is accepted, how it is copied, and how it becomes bytes and back.
+
+Python's own JSON is used because it keeps what others lose: integers of any size, `1` apart from `1.0`, NaN and
+infinities. Long payloads are compressed; a compressed payload is told by its first byte, which no JSON text has.
+"""
+
+import json
+from typing import Any, Final, cast
+
+import zstandard
+
+from lightning_store.errors import InvalidRequestError
+
+COMPRESS_ABOVE_BYTES: Final = 2048
+"""Payloads shorter than this gain less than compression costs."""
+
+_ZSTD_FIRST_BYTE: Final = 0x28
+_MAX_DEPTH: Final = 200
+_SCALARS: Final = (str, bool, int, float, type(None))
+
+
+def copy_json(value: Any, field: str) -> Any:
+    """A deep copy of a JSON value; tuples become lists.
+
+    Args:
+        value: Any JSON value.
+        field: Name of the field, for the error.
+
+    Raises:
+        InvalidRequestError: Something in `value` has no JSON form, a key is not a string, or it is nested too deep.
+    """
+    return _copy(value, field, 0)
+
+
+def _copy(value: Any, field: str, depth: int) -> Any:
+    if isinstance(value, _SCALARS):
+        return value
+    if depth >= _MAX_DEPTH:
+        raise InvalidRequestError(f"{field}: nested deeper than {_MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidRequestError(f"{field}: keys must be strings, got {type(key).__name__} {key!r}")
+        return {key: _copy(item, f"{field}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(value)]
+    raise InvalidRequestError(f"{field}: expected a JSON value, got {type(value).__name__}")
+
+
+def copy_mapping(value: Any, field: str) -> dict[str, Any]:
+    """A deep copy of a JSON object.
+
+    Raises:
+        InvalidRequestError: `value` is not a JSON object.
+    """
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{field}: expected an object, got {type(value).__name__}")
+    return cast("dict[str, Any]", copy_json(value, field))
+
+
+def dump_json(value: Any) -> bytes:
+    """Bytes of a JSON value, compressed when long."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) < COMPRESS_ABOVE_BYTES:
+        return data
+    packed = zstandard.ZstdCompressor(level=1).compress(data)
+    return packed if len(packed) < len(data) else data
+
+
+def load_json(data: bytes) -> Any:
+    """The value that `dump_json` was given."""
+    if data[:1] and data[0] == _ZSTD_FIRST_BYTE:
+        data = zstandard.ZstdDecompressor().decompress(data)
+    return json.loads(data.decode("utf-8", "surrogatepass"))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Bytes that are equal exactly when two JSON values are, whatever the order of their keys."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    return text.encode("ascii")
