@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lightning_store.contract import LightningStore
+from lightning_store.contract import LightningStore, Unset
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class Operation:
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments that the caller gave, by name; what was left out is absent.
+        """The arguments that the caller gave, by name; what was left out, or is `UNSET`, is absent.
 
         Raises:
             TypeError: They do not fit the signature.
         """
-        return dict(self.signature.bind(*args, **kwargs).arguments)
+        given = self.signature.bind(*args, **kwargs).arguments
+        return {name: value for name, value in given.items() if not isinstance(value, Unset)}
 
 
 def _read(name: str, method: str, path: str, *, waits: bool = False) -> Operation:
