@@ -1,0 +1,66 @@
+"""Fixtures for every test: a real Redis per worker process, a fresh namespace per test."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.support.redis_server import RedisUnderTest
+
+REAL_REDIS_FIXTURES = frozenset({"redis_server", "redis_url", "private_redis"})
+
+# Examples that wait for a server or a busy machine are not slow code.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a real server, and what lies in the folder of the faults."""
+    for item in items:
+        if REAL_REDIS_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.redis)
+        if "faults" in item.path.parts:
+            item.add_marker(pytest.mark.faults)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisUnderTest]:
+    """The shared server of this worker process, started by the first test that asks; not for tests that break it."""
+    with RedisUnderTest(settings={"appendonly": "no"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisUnderTest) -> str:
+    """URL of the shared server, password included."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[Callable[..., RedisUnderTest]]:
+    """Makes servers for one test alone, to be killed, paused, restarted: `server = private_redis()`.
+
+    They are started, write an append-only file that survives `kill` and `restart`, and are stopped after the test.
+    Takes the arguments of `EmbeddedRedis`.
+    """
+    servers: list[RedisUnderTest] = []
+
+    def start(**options: Any) -> RedisUnderTest:
+        options.setdefault("data_dir", tmp_path / f"redis-{len(servers)}")
+        server = RedisUnderTest(**options)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()

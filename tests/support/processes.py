@@ -1,0 +1,23 @@
+"""Looking at processes from outside."""
+
+import time
+
+import psutil
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process with this id runs; one that ended and was not waited for is gone too."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until_gone(pid: int, timeout_seconds: float = 15.0) -> bool:
+    """Watch until the process is gone; False when it still runs at the end."""
+    deadline = time.monotonic() + timeout_seconds
+    while not is_gone(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
