@@ -1,0 +1,223 @@
+"""Conversion of OpenTelemetry spans, and of objects that only look like one, to the span record.
+
+OpenTelemetry itself is not imported: objects are read by the names of their attributes.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar, cast
+
+from lightning_store.spans import Event, Link, OtelResource, Span, SpanContext, TraceStatus
+
+NANOSECONDS_ABOVE: Final = 1e12
+"""Larger times are nanoseconds: as seconds they would lie 30,000 years ahead."""
+
+MAX_DEPTH: Final = 100
+"""Extra fields that are nested deeper are kept by their string form; the store refuses JSON below 200 levels."""
+
+_MACHINERY: Final = frozenset({
+    "lock", "limits", "sampler", "span_processor", "trace_config", "record_exception", "set_status_on_exception",
+    "record_end_metrics",
+})  # fmt: skip
+"""What a live span of the SDK carries besides its data, as instance attributes without underscores."""
+
+_PLAIN: Final[dict[type, Callable[[Any], Any]]] = {bool: bool, int: int, float: float, str: str.__str__}
+
+ModelT = TypeVar("ModelT", Span, SpanContext, TraceStatus, Event, Link, OtelResource)
+
+
+def span_from_opentelemetry(src: Any, rollout_id: str, attempt_id: str, sequence_id: int) -> Span:
+    """Convert an OpenTelemetry span; see `Span.from_opentelemetry`.
+
+    What the record cannot hold as an attribute becomes text: bytes as hex, None as `""`, mappings and lists of several
+    kinds as JSON, as OpenTelemetry's specification says for backends without such values (bytes as our OTLP door).
+
+    Args:
+        src: A readable span, a live span, or any object with some of their attributes.
+        rollout_id: Rollout that the span belongs to.
+        attempt_id: Attempt that the span belongs to.
+        sequence_id: Its place among the spans of the rollout.
+    """
+    context = _context_of(src)
+    parent = _context_of(_field(src, "parent"))
+    fields: dict[str, Any] = {
+        "rollout_id": rollout_id,
+        "attempt_id": attempt_id,
+        "sequence_id": sequence_id,
+        "trace_id": _hex(_field(context, "trace_id"), 32),
+        "span_id": _hex(_field(context, "span_id"), 16),
+        "parent_id": None if parent is None else _hex(_field(parent, "span_id"), 16),
+        "name": _text(_field(src, "name")),
+        "status": _status(_field(src, "status")),
+        "attributes": _attributes(_field(src, "attributes")),
+        "events": [_event(event) for event in _items(_field(src, "events"))],
+        "links": [_link(link) for link in _items(_field(src, "links"))],
+        "start_time": _seconds(_field(src, "start_time")),
+        "end_time": _seconds(_field(src, "end_time")),
+        "context": None if context is None else _context(context),
+        "parent": None if parent is None else _context(parent),
+        "resource": _resource(_field(src, "resource")),
+    }
+    is_live = hasattr(cast("type[object]", type(src)), "_readable_span")
+    return _build(Span, fields, src, _MACHINERY if is_live else frozenset())
+
+
+def _build(model: type[ModelT], fields: dict[str, Any], src: Any, left_out: frozenset[str] = frozenset()) -> ModelT:
+    """The record with its own fields, and everything else found on `src` besides."""
+    taken = left_out | fields.keys()
+    return model.model_validate({**_extras(src, taken), **fields})
+
+
+def _extras(src: Any, taken: Iterable[str]) -> dict[str, Any]:
+    """Instance attributes of an object as JSON, leading underscores stripped; a public name wins over a private one."""
+    found: dict[str, Any] = {}
+    for key, value in sorted(_own_attributes(src).items(), key=lambda item: item[0].startswith("_")):
+        name = key.lstrip("_")
+        if name not in taken and name not in found:
+            found[name] = _json(value, ())
+    return found
+
+
+def _own_attributes(src: Any) -> dict[str, Any]:
+    slots = {
+        name: getattr(src, name)
+        for kind in type(src).__mro__
+        for name in _items(vars(kind).get("__slots__"))
+        if not name.startswith("__") and hasattr(src, name)
+    }
+    return {**slots, **getattr(src, "__dict__", {})}
+
+
+def _json(value: Any, above: tuple[int, ...]) -> Any:
+    """A JSON value; `above` has the identities of what contains it, so that a cycle ends as text."""
+    if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
+        return _scalar(value)
+    if id(value) in above or len(above) >= MAX_DEPTH:
+        return _text(value)
+    inside = (*above, id(value))
+    if isinstance(value, Mapping):
+        return {_text(key): _json(item, inside) for key, item in _pairs(value)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json(item, inside) for item in _items(value)]
+    return _text(value)
+
+
+def _scalar(value: Any) -> Any:
+    """The plain value of a scalar, whatever its subclass; bytes as hex."""
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    return next((plain(value) for kind, plain in _PLAIN.items() if isinstance(value, kind)), None)
+
+
+def _attributes(src: Any) -> dict[str, Any]:
+    return {_text(key): _attribute(value) for key, value in _pairs(src)}
+
+
+def _attribute(value: Any) -> Any:
+    plain = _json(value, ())
+    if plain is None:
+        return ""
+    if isinstance(plain, str | bool | int | float) or (isinstance(plain, list) and _is_of_one_kind(_items(plain))):
+        return cast("Any", plain)
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def _is_of_one_kind(values: list[Any]) -> bool:
+    """Whether the record accepts the list: all text, or all numbers."""
+    return all(isinstance(value, str) for value in values) or all(isinstance(value, int | float) for value in values)
+
+
+def _context_of(src: Any) -> Any:
+    """The span context of a span, in either of the ways in which spans tell it; a context is its own."""
+    if isinstance(_field(src, "span_id"), int | str):
+        return src
+    ask = _field(src, "get_span_context")
+    return ask() if callable(ask) else _field(src, "context")
+
+
+def _context(src: Any) -> SpanContext:
+    state = _field(src, "trace_state")
+    fields: dict[str, Any] = {
+        "trace_id": _hex(_field(src, "trace_id"), 32),
+        "span_id": _hex(_field(src, "span_id"), 16),
+        "is_remote": _field(src, "is_remote") is True,
+        "trace_state": {_text(key): _text(value) for key, value in _pairs(state)},
+    }
+    return _build(SpanContext, fields, src)
+
+
+def _status(src: Any) -> TraceStatus:
+    code = _field(src, "status_code")
+    name = _field(code, "name")
+    description = _field(src, "description")
+    fields = {
+        "status_code": name if isinstance(name, str) else _text(code) or "UNSET",
+        "description": None if description is None else _text(description),
+    }
+    return _build(TraceStatus, fields, src)
+
+
+def _event(src: Any) -> Event:
+    fields = {
+        "name": _text(_field(src, "name")),
+        "attributes": _attributes(_field(src, "attributes")),
+        "timestamp": _seconds(_field(src, "timestamp")),
+    }
+    return _build(Event, fields, src)
+
+
+def _link(src: Any) -> Link:
+    fields = {
+        "context": _context(_field(src, "context")),
+        "attributes": _attributes(_field(src, "attributes")) or None,
+    }
+    return _build(Link, fields, src)
+
+
+def _resource(src: Any) -> OtelResource:
+    fields = {"attributes": _attributes(_field(src, "attributes")), "schema_url": _text(_field(src, "schema_url"))}
+    return _build(OtelResource, fields, src)
+
+
+def _field(src: Any, name: str) -> Any:
+    """An attribute, or the item of a mapping; None when it is missing or cannot be read."""
+    if isinstance(src, Mapping):
+        return cast("Mapping[str, Any]", src).get(name)
+    try:
+        return getattr(src, name, None)
+    except Exception:  # noqa: BLE001 - a property of a foreign object may raise anything
+        return None
+
+
+def _items(value: object) -> list[Any]:
+    if isinstance(value, str):
+        return [value]
+    return list(value) if isinstance(value, Iterable) else []
+
+
+def _pairs(value: object) -> list[tuple[Any, Any]]:
+    return list(value.items()) if isinstance(value, Mapping) else []
+
+
+def _hex(value: Any, digits: int) -> str:
+    """An id as hex, padded with zeros; text is taken as hex already."""
+    if isinstance(value, int):
+        return format(value, f"0{digits}x")
+    return (value if isinstance(value, str) else "").zfill(digits)
+
+
+def _seconds(value: Any) -> float | None:
+    if not isinstance(value, int | float) or not value or not math.isfinite(value):
+        return None
+    return value / 1e9 if value > NANOSECONDS_ABOVE else float(value)
+
+
+def _text(value: Any) -> str:
+    """The string form of anything; None is empty."""
+    if value is None:
+        return ""
+    try:
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    except Exception:  # noqa: BLE001 - the string form of a foreign object may raise anything
+        return f"<{type(value).__name__}>"
