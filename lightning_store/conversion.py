@@ -5,8 +5,8 @@ OpenTelemetry itself is not imported: objects are read by the names of their att
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 from lightning_store.spans import Event, Link, OtelResource, Span, SpanContext, TraceStatus
 
@@ -96,10 +96,10 @@ def _json(value: Any, above: tuple[int, ...]) -> Any:
     if id(value) in above or len(above) >= MAX_DEPTH:
         return _text(value)
     inside = (*above, id(value))
-    if isinstance(value, Mapping):
+    if _is_mapping(value):
         return {_text(key): _json(item, inside) for key, item in _pairs(value)}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json(item, inside) for item in _items(value)]
+    if _is_sequence(value):
+        return [_json(item, inside) for item in value]
     return _text(value)
 
 
@@ -118,12 +118,12 @@ def _attribute(value: Any) -> Any:
     plain = _json(value, ())
     if plain is None:
         return ""
-    if isinstance(plain, str | bool | int | float) or (isinstance(plain, list) and _is_of_one_kind(_items(plain))):
+    if isinstance(plain, str | bool | int | float) or (_is_sequence(plain) and _is_of_one_kind(plain)):
         return cast("Any", plain)
     return json.dumps(plain, ensure_ascii=False)
 
 
-def _is_of_one_kind(values: list[Any]) -> bool:
+def _is_of_one_kind(values: Collection[Any]) -> bool:
     """Whether the record accepts the list: all text, or all numbers."""
     return all(isinstance(value, str) for value in values) or all(isinstance(value, int | float) for value in values)
 
@@ -182,8 +182,8 @@ def _resource(src: Any) -> OtelResource:
 
 def _field(src: Any, name: str) -> Any:
     """An attribute, or the item of a mapping; None when it is missing or cannot be read."""
-    if isinstance(src, Mapping):
-        return cast("Mapping[str, Any]", src).get(name)
+    if _is_mapping(src):
+        return src.get(name)
     try:
         return getattr(src, name, None)
     except Exception:  # noqa: BLE001 - a property of a foreign object may raise anything
@@ -193,11 +193,23 @@ def _field(src: Any, name: str) -> Any:
 def _items(value: object) -> list[Any]:
     if isinstance(value, str):
         return [value]
-    return list(value) if isinstance(value, Iterable) else []
+    return list(value) if _is_iterable(value) else []
 
 
 def _pairs(value: object) -> list[tuple[Any, Any]]:
-    return list(value.items()) if isinstance(value, Mapping) else []
+    return list(value.items()) if _is_mapping(value) else []
+
+
+def _is_iterable(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable)
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_sequence(value: object) -> TypeGuard[Collection[Any]]:
+    return isinstance(value, list | tuple | set | frozenset)
 
 
 def _hex(value: Any, digits: int) -> str:
