@@ -24,8 +24,8 @@ help: ## show this list
 
 install: $(READY) ## set up .venv; every other target does it by itself
 
-test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" chooses)
-	$(PYTEST) $(XDIST) -m "not faults and not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)
+test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" chooses, without coverage)
+	$(PYTEST) $(XDIST) -m "not faults and not slow" $(if $(ARGS),$(ARGS),--cov --cov-report=term-missing:skip-covered)
 
 demo: $(READY) ## watch a distributed learning loop (REDIS_URL=redis://... uses that Redis)
 	@$(if $(filter command line,$(origin REDIS_URL)),export LIGHTNING_STORE_URL="$$REDIS_URL";,unset LIGHTNING_STORE_URL;) \
