@@ -12,16 +12,16 @@ WAIT_SECONDS = 10.0
 
 
 def left_running() -> list[str]:
-    """Processes that work in this checkout or run its code, but for us and those that started us."""
+    """Processes that run this checkout's code or its interpreter, but for us and those that started us."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            places = [process.cwd(), *words]
+            program = str(Path(process.cwd(), words[0])) if words else ""
         except psutil.Error:
             continue
-        if process.pid not in ours and any(place == CHECKOUT or place.startswith(CHECKOUT + "/") for place in places):
+        if process.pid not in ours and any(word.startswith(CHECKOUT + "/") for word in [program, *words]):
             found.append(f"{process.pid} {' '.join(words)}")
     return found
 
