@@ -18,7 +18,8 @@ def left_running() -> list[str]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            program = str(Path(process.cwd(), words[0])) if words else ""
+            # A relative name with a folder in it, such as .venv/bin/python, counts from where the process works.
+            program = str(Path(process.cwd(), words[0])) if words and "/" in words[0] else ""
         except psutil.Error:
             continue
         if process.pid not in ours and any(word.startswith(CHECKOUT + "/") for word in [program, *words]):
