@@ -1,0 +1,1 @@
+"""The demo: an agent learns the numbers game, on real processes and a real Redis."""
