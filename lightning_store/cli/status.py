@@ -1,0 +1,86 @@
+"""`lightning-store status`: queues, rollouts, workers and memory, once or again and again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lightning_store.cli.exits import ExitCode
+from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, Target, opened, target
+from lightning_store.cli.output import drawn, is_terminal, note, say, say_json, show
+
+if TYPE_CHECKING:
+    from lightning_store.cli.snapshot import Snapshot
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("status")(status)
+
+
+def status(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 2.0,
+    workers: Annotated[int, typer.Option(min=-1, help="How many workers to list; -1 = all.")] = 10,
+    redis_url: RedisUrl = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show queue depths and ages, rollouts by status, workers, and memory."""
+    place = target(redis_url, namespace)
+    if not watch:
+        asyncio.run(_once(place, workers, as_json=as_json))
+        return ExitCode.OK
+    try:
+        asyncio.run(_watch(place, workers, interval, as_json=as_json))
+    except KeyboardInterrupt:
+        return ExitCode.OK
+    return ExitCode.OK
+
+
+async def _once(place: Target, workers: int, *, as_json: bool) -> None:
+    async with opened(place) as store:
+        from lightning_store.cli.snapshot import take_snapshot  # noqa: PLC0415 - keeps `--help` fast
+
+        snapshot = await take_snapshot(store, place.url, place.namespace, most_workers=workers)
+    if as_json:
+        say_json(snapshot.as_json())
+    else:
+        show(*snapshot.as_tables())
+
+
+async def _watch(place: Target, workers: int, interval: float, *, as_json: bool) -> None:
+    if is_terminal() and not as_json:
+        await _watch_live(place, workers, interval)
+        return
+    async for snapshot in _snapshots(place, workers, interval):
+        if as_json:
+            say_json(snapshot.as_json(), one_line=True)
+        else:
+            show(*snapshot.as_tables())
+            say()
+
+
+async def _watch_live(place: Target, workers: int, interval: float) -> None:
+    from rich.live import Live  # noqa: PLC0415 - keeps `--help` fast
+
+    with Live(auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        async for snapshot in _snapshots(place, workers, interval):
+            live.update(drawn(snapshot.as_tables()), refresh=True)
+
+
+async def _snapshots(place: Target, workers: int, interval: float) -> "AsyncIterator[Snapshot]":
+    """Snapshots without end. An outage is told and waited out: who watches wants to see the end of it."""
+    from lightning_store.cli.snapshot import take_snapshot  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415
+
+    async with opened(place) as store:
+        while True:
+            try:
+                yield await take_snapshot(store, place.url, place.namespace, most_workers=workers)
+            except StoreUnavailableError as error:
+                note(f"waiting: {error}")
+            await asyncio.sleep(interval)

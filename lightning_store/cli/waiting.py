@@ -1,0 +1,118 @@
+"""What `lightning-store wait` waits for, and what came of it."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lightning_store.cli.output import note
+from lightning_store.contract import LightningStore
+from lightning_store.records import RolloutStatus
+from lightning_store.status import FINISHED, ROLLOUT_AFTER_ATTEMPT
+
+PROGRESS_SECONDS: Final = 2.0
+PAGE: Final = 1000
+SUCCESS: Final = ROLLOUT_AFTER_ATTEMPT["succeeded"]
+
+
+@dataclass
+class WaitOutcome:
+    """What came of waiting.
+
+    Attributes:
+        finished: Final status by id.
+        unfinished: Ids of those that did not finish in time, in the order asked for.
+        unknown: Ids that do not exist.
+    """
+
+    finished: dict[str, RolloutStatus] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def without_success(self) -> list[tuple[str, RolloutStatus]]:
+        """Id and status of those that finished otherwise."""
+        return [(rollout_id, status) for rollout_id, status in self.finished.items() if status != SUCCESS]
+
+    def counts(self) -> dict[str, int]:
+        """How many finished, by status."""
+        return dict(sorted(Counter(self.finished.values()).items()))
+
+    def as_json(self) -> dict[str, Any]:
+        """The outcome as JSON values."""
+        return {
+            "by_status": self.counts(),
+            "finished": self.finished,
+            "unfinished": self.unfinished,
+            "unknown": self.unknown,
+        }
+
+    def summary(self) -> str:
+        """The outcome in one line."""
+        parts = [f"{count} {status}" for status, count in self.counts().items()]
+        parts += [f"{len(self.unfinished)} unfinished"] if self.unfinished else []
+        parts += [f"{len(self.unknown)} not found"] if self.unknown else []
+        return ", ".join(parts) or "no rollouts"
+
+
+async def wait_for(
+    store: LightningStore, ids: Sequence[str] | None, *, group: str | None, timeout: float | None
+) -> WaitOutcome:
+    """Wait for rollouts.
+
+    Args:
+        store: The store.
+        ids: The rollouts; None = all of the group, or all that are there now.
+        group: The group if `ids` is None; None = all.
+        timeout: Seconds; None = without end.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    outcome = WaitOutcome()
+    pending = await _first_look(store, ids, group, outcome)
+    while pending:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        await _wait_once(store, pending, _slice(left), outcome)
+        pending = [rollout_id for rollout_id in pending if rollout_id not in outcome.finished]
+        if left == 0:
+            break
+        if pending and sys.stderr.isatty():
+            note(f"{len(outcome.finished)} finished, {len(pending)} to go")
+    outcome.unfinished = pending
+    return outcome
+
+
+async def _first_look(
+    store: LightningStore, ids: Sequence[str] | None, group: str | None, outcome: WaitOutcome
+) -> list[str]:
+    """Ids of those that are unfinished now; the others go into the outcome."""
+    statuses: dict[str, RolloutStatus] = {}
+    if ids is None:
+        offset, total = 0, 1
+        while offset < total:
+            page = await store.query_rollouts(group_id=group, limit=PAGE, offset=offset)
+            statuses.update({rollout.rollout_id: rollout.status for rollout in page})
+            offset, total = offset + PAGE, page.total
+    for start in range(0, len(ids or ()), PAGE):
+        part = list(ids or ())[start : start + PAGE]
+        found = await store.query_rollouts(rollout_id_in=part)
+        statuses.update({rollout.rollout_id: rollout.status for rollout in found})
+    order = list(statuses) if ids is None else list(ids)
+    outcome.unknown = [rollout_id for rollout_id in order if rollout_id not in statuses]
+    outcome.finished = {key: statuses[key] for key in order if statuses.get(key) in FINISHED}
+    return [key for key in order if key in statuses and key not in outcome.finished]
+
+
+async def _wait_once(
+    store: LightningStore, pending: Sequence[str], timeout: float | None, outcome: WaitOutcome
+) -> None:
+    for rollout in await store.wait_for_rollouts(rollout_ids=pending, timeout=timeout):
+        outcome.finished[rollout.rollout_id] = rollout.status
+
+
+def _slice(left: float | None) -> float | None:
+    """How long to wait at once: short when a person follows the progress."""
+    if not sys.stderr.isatty():
+        return left
+    return PROGRESS_SECONDS if left is None else min(left, PROGRESS_SECONDS)

@@ -1,0 +1,131 @@
+"""Asks a Redis server about itself, by a plain synchronous client: short time-outs, no retries."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from lightning_store.connect import check_url, redact
+from lightning_store.errors import InvalidRequestError, StoreUnavailableError
+
+CONNECT_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How much memory a server uses, in bytes.
+
+    Attributes:
+        used_bytes: What the data and its upkeep take.
+        limit_bytes: `maxmemory`; None when there is none.
+        host_bytes: Memory of the server's machine; None when it does not tell.
+    """
+
+    used_bytes: int
+    limit_bytes: int | None
+    host_bytes: int | None
+
+    @property
+    def capacity_bytes(self) -> int | None:
+        """What the server can fill: its limit, else its machine's memory; None when neither is known."""
+        return self.limit_bytes or self.host_bytes
+
+
+@contextmanager
+def plain_client(url: str) -> "Iterator[redis.Redis]":
+    """A client for a few questions, which has got its first answer; it is closed at the end.
+
+    Raises:
+        InvalidRequestError: The URL cannot be used.
+        StoreUnavailableError: The server cannot be reached, does not let us in, or is still loading.
+    """
+    check_url(url)
+    try:
+        client = _connect(url)
+    except (TypeError, ValueError) as error:
+        # What the driver says about an option that it does not know may quote the URL.
+        raise InvalidRequestError(f"the store's URL has an option that cannot be used: {redact(url)}") from error
+    try:
+        with client:
+            yield client
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+        raise _unavailable(url, error) from error
+
+
+def _connect(url: str) -> "redis.Redis":
+    client = redis.Redis.from_url(
+        url,
+        protocol=2,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        decode_responses=True,
+        encoding_errors="backslashreplace",
+    )
+    try:
+        client.ping()
+    except redis.exceptions.NoPermissionError:
+        pass  # it answers and knows us; which commands are missing is the doctor's matter
+    except (redis.exceptions.RedisError, OSError) as error:
+        client.close()
+        raise _unavailable(url, error) from error
+    return client
+
+
+def _unavailable(url: str, error: Exception) -> StoreUnavailableError:
+    return StoreUnavailableError(f"no answer from Redis at {redact(url)}: {redact(str(error), url).rstrip('.')}")
+
+
+def check_reachable(url: str) -> None:
+    """See that a server answers and lets us in, so that a wrong URL is told at once.
+
+    Raises:
+        InvalidRequestError: The URL cannot be used.
+        StoreUnavailableError: The server cannot be reached, does not let us in, or is still loading.
+    """
+    with plain_client(url):
+        pass
+
+
+def read_info(client: "redis.Redis", section: str) -> dict[str, Any]:
+    """One section of INFO; empty when the server does not allow it."""
+    try:
+        return client.info(section)
+    except redis.exceptions.ResponseError:
+        return {}
+
+
+def memory_of(info: dict[str, Any]) -> Memory | None:
+    """Memory figures of INFO's section `memory`; None when it was not readable."""
+    if "used_memory" not in info:
+        return None
+    return Memory(
+        used_bytes=int(info["used_memory"]),
+        limit_bytes=int(info.get("maxmemory") or 0) or None,
+        host_bytes=int(info.get("total_system_memory") or 0) or None,
+    )
+
+
+def read_memory_and_time(url: str) -> tuple[Memory | None, float | None]:
+    """The server's memory figures and its time in seconds since the epoch; None for what it does not tell us.
+
+    Raises:
+        StoreUnavailableError: The server cannot be reached.
+    """
+    with plain_client(url) as client:
+        return memory_of(read_info(client, "memory")), read_time(client)
+
+
+def read_time(client: "redis.Redis") -> float | None:
+    """The server's time in seconds since the epoch; None when we may not ask."""
+    try:
+        seconds, microseconds = client.time()
+    except redis.exceptions.ResponseError:
+        return None
+    return seconds + microseconds / 1e6
