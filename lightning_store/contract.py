@@ -296,11 +296,11 @@ class LightningStore:
         self,
         rollout_id: str,
         input: Any | Unset = UNSET,
-        mode: RolloutMode | None | Unset = UNSET,
-        resources_id: str | None | Unset = UNSET,
+        mode: RolloutMode | Unset | None = UNSET,
+        resources_id: str | Unset | None = UNSET,
         status: RolloutStatus | Unset = UNSET,
         config: RolloutConfig | Unset = UNSET,
-        metadata: dict[str, Any] | None | Unset = UNSET,
+        metadata: dict[str, Any] | Unset | None = UNSET,
     ) -> Rollout:
         """Replace the given fields of a rollout, each as a whole.
 
@@ -434,8 +434,8 @@ class LightningStore:
         last_heartbeat_time: float | Unset = UNSET,
         metadata: dict[str, Any] | Unset = UNSET,
         *,
-        resources_id: str | None | Unset = UNSET,
-        resources_version: int | None | Unset = UNSET,
+        resources_id: str | Unset | None = UNSET,
+        resources_version: int | Unset | None = UNSET,
     ) -> Attempt:
         """Replace the given fields of an attempt; the latest one moves its unfinished rollout along.
 

@@ -77,6 +77,13 @@ class StoreFullError(StoreUnavailableError):
     code = "STORE_FULL"
 
 
+class AccessDeniedError(LightningStoreError, PermissionError):
+    """The backend refuses these credentials, or what they are used for."""
+
+    code = "ACCESS_DENIED"
+    http_status = 403
+
+
 class SchemaMismatchError(LightningStoreError, RuntimeError):
     """The namespace was written by another version of the data model; nothing was changed."""
 
@@ -101,6 +108,7 @@ ERRORS_BY_CODE: Final[dict[str, type[LightningStoreError]]] = {
         UnsupportedOperationError,
         StoreUnavailableError,
         StoreFullError,
+        AccessDeniedError,
         SchemaMismatchError,
         InternalStoreError,
     )

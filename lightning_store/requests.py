@@ -21,9 +21,11 @@ from lightning_store.records import (
     RolloutMode,
     RolloutStatus,
 )
+from lightning_store.spans import Span
 
 MAX_NAME: Final = 128
 MAX_FREE_ID_BYTES: Final = 512
+MAX_SEQUENCE_ID: Final = 1 << 63
 MAX_CLAIM: Final = 1000
 """Most rollouts that one atomic step hands out."""
 
@@ -76,7 +78,9 @@ def is_name(value: object) -> bool:
 def check_name(value: object, field: str) -> str:
     """A name of a rollout, queue or namespace."""
     if not is_name(value):
-        raise InvalidRequestError(f"{field}: expected 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ -, got {value!r:.200}")
+        raise InvalidRequestError(
+            f"{field}: expected 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ -, got {value!r:.200}"
+        )
     return cast("str", value)
 
 
@@ -169,6 +173,17 @@ def check_resources(resources: Any) -> NamedResources:
         for name, value in copy_items(resources, "resources")
     }
     return _RESOURCES.validate_python(copy_mapping(plain, "resources"))
+
+
+def check_spans(spans: Sequence[Span]) -> None:
+    """Refuse what is no span, and sequence ids beyond 63 bits."""
+    for span in spans:
+        if not isinstance(span, Span):
+            raise InvalidRequestError(f"spans: expected Span, got {type(span).__name__}")
+        if not 0 <= span.sequence_id < MAX_SEQUENCE_ID:
+            raise InvalidRequestError(
+                f"sequence_id: expected an integer from 0 to {MAX_SEQUENCE_ID - 1}, got {span.sequence_id}"
+            )
 
 
 def copy_items(mapping: Any, field: str) -> list[tuple[Any, Any]]:

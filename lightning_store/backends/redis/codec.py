@@ -1,0 +1,282 @@
+"""Records to hash fields and script replies back to records.
+
+Replies are what our own scripts wrote, so records are constructed from them without validating again.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from lightning_store.errors import InternalStoreError
+from lightning_store.jsonvalue import dump_json, load_json
+from lightning_store.records import (
+    DEFAULT_QUEUE,
+    Attempt,
+    AttemptedRollout,
+    Completion,
+    ResourcesUpdate,
+    Rollout,
+    RolloutConfig,
+    RolloutEvent,
+    Transition,
+    Worker,
+)
+from lightning_store.requests import NewRollout
+from lightning_store.spans import Span
+
+Fields = dict[str, str]
+
+CONFIG_FIELDS: Final[Mapping[str, str]] = {
+    "timeout_seconds": "timeout",
+    "unresponsive_seconds": "unresponsive",
+    "max_attempts": "max_attempts",
+    "retry_condition": "retry",
+    "retry_delay_seconds": "delay",
+    "max_worker_losses": "max_losses",
+}
+"""Fields of RolloutConfig and their names in the rollout's hash, where defaults are left out."""
+
+_DEFAULT_CONFIG: Final = RolloutConfig()
+_HEX_SPAN_ID: Final = 16
+_INT64: Final = 1 << 63
+
+
+def text(value: bytes) -> str:
+    """Text as Redis gave it."""
+    return value.decode()
+
+
+def fields_of(flat: Sequence[bytes]) -> Fields:
+    """A hash from the flat list of its fields and values."""
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+# -- rollouts --------------------------------------------------------------------------------------------------------
+
+
+def config_fields(config: RolloutConfig) -> dict[str, str]:
+    """All config fields of the hash; "" where the value is the default."""
+    fields = {}
+    for name, field in CONFIG_FIELDS.items():
+        value = getattr(config, name)
+        if value == getattr(_DEFAULT_CONFIG, name):
+            fields[field] = ""
+        else:
+            fields[field] = ",".join(value) if name == "retry_condition" else repr(value)
+    return fields
+
+
+def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
+    """The run of arguments that lua/shared/creation.lua reads."""
+    fields = {
+        "mode": new.mode or "",
+        "resources": new.resources_id or "",
+        "queue": "" if new.queue == DEFAULT_QUEUE else new.queue,
+        "group": new.group_id or "",
+        **config_fields(new.config),
+    }
+    given = [part for field, value in fields.items() if value for part in (field, value)]
+    metadata = dump_json(new.metadata) if new.metadata else b""
+    head = (new.rollout_id, new.digest or "", dump_json(new.input), metadata, new.group_id or "", len(given) // 2)
+    return [*head, *given]
+
+
+def created_rollout(new: NewRollout, start_time: bytes, resources_id: bytes) -> Rollout:
+    """A rollout that was just enqueued, from the request and what the script added."""
+    return Rollout.model_construct(
+        rollout_id=new.rollout_id,
+        input=new.input,
+        start_time=float(start_time),
+        end_time=None,
+        mode=new.mode,
+        resources_id=text(resources_id) or None,
+        status="queuing",
+        config=new.config,
+        metadata=new.metadata,
+        queue=new.queue,
+        group_id=new.group_id,
+    )
+
+
+def rollout(reply: Any, *, with_attempt: bool = True) -> Rollout:
+    """A rollout reply as exactly AttemptedRollout if it has an attempt, else exactly Rollout."""
+    rollout_id, flat, task, metadata, latest = reply
+    fields = fields_of(flat)
+    if not task:
+        raise InternalStoreError(f"rollout {text(rollout_id)} has no task")
+    values: dict[str, Any] = {
+        "rollout_id": text(rollout_id),
+        "input": load_json(task),
+        "start_time": float(fields["start"]),
+        "end_time": _optional_float(fields.get("end")),
+        "mode": fields.get("mode"),
+        "resources_id": fields.get("resources"),
+        "status": fields["status"],
+        "config": _config(fields),
+        "metadata": load_json(metadata) if metadata else {},
+        "queue": fields.get("queue", DEFAULT_QUEUE),
+        "group_id": fields.get("group"),
+    }
+    if latest and with_attempt:
+        return AttemptedRollout.model_construct(**values, attempt=attempt(values["rollout_id"], latest))
+    return Rollout.model_construct(**values)
+
+
+def _config(fields: Fields) -> RolloutConfig:
+    retry = fields.get("retry")
+    losses = fields.get("max_losses")
+    return RolloutConfig.model_construct(
+        timeout_seconds=_optional_float(fields.get("timeout")),
+        unresponsive_seconds=_optional_float(fields.get("unresponsive")),
+        max_attempts=int(fields.get("max_attempts", "1")),
+        retry_condition=retry.split(",") if retry else [],
+        retry_delay_seconds=float(fields.get("delay", "0")),
+        max_worker_losses=None if losses is None else int(losses),
+    )
+
+
+def _optional_float(value: str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+# -- attempts and workers --------------------------------------------------------------------------------------------
+
+
+def attempt(rollout_id: str, reply: Any) -> Attempt:
+    """An attempt reply as a record."""
+    attempt_id, flat, metadata = reply
+    fields = fields_of(flat)
+    version = fields.get("version")
+    return Attempt.model_construct(
+        rollout_id=rollout_id,
+        attempt_id=text(attempt_id),
+        sequence_id=int(fields["number"]),
+        start_time=float(fields["start"]),
+        end_time=_optional_float(fields.get("end")),
+        status=cast("Any", fields["status"]),
+        worker_id=fields.get("worker"),
+        last_heartbeat_time=_optional_float(fields.get("beat")),
+        metadata=load_json(metadata) if metadata else None,
+        cause=cast("Any", fields.get("cause")),
+        lease_seconds=_optional_float(fields.get("lease")),
+        resources_id=fields.get("resources"),
+        resources_version=None if version is None else int(version),
+    )
+
+
+def attempt_change_arguments(changes: Mapping[str, Any]) -> list[str]:
+    """Pairs for update_attempt.lua: "=" before a value sets the field, "" removes it."""
+    names = {
+        "worker_id": "worker",
+        "last_heartbeat_time": "beat",
+        "resources_id": "resources",
+        "resources_version": "version",
+    }
+    pairs: list[str] = []
+    for name, field in names.items():
+        if name in changes:
+            value = changes[name]
+            pairs += [field, "" if value is None else f"={value}"]
+    return pairs
+
+
+def worker(reply: Any) -> Worker:
+    """A worker reply as a record."""
+    worker_id, flat, stats = reply
+    fields = fields_of(flat)
+    return Worker.model_construct(
+        worker_id=text(worker_id),
+        status=cast("Any", fields["status"]),
+        heartbeat_stats=load_json(stats) if stats else None,
+        last_heartbeat_time=_optional_float(fields.get("beat")),
+        last_dequeue_time=_optional_float(fields.get("dequeue")),
+        last_busy_time=_optional_float(fields.get("busy")),
+        last_idle_time=_optional_float(fields.get("idle")),
+        current_rollout_id=fields.get("rollout"),
+        current_attempt_id=fields.get("attempt"),
+    )
+
+
+# -- spans -----------------------------------------------------------------------------------------------------------
+
+
+def span_id_argument(span_id: str) -> str:
+    """16 lower-case hex digits as a signed 64-bit integer, which Redis stores in 8 bytes; else ":" and the text."""
+    if len(span_id) == _HEX_SPAN_ID and not span_id.strip("0123456789abcdef"):
+        number = int(span_id, 16)
+        return str(number - 2 * _INT64 if number >= _INT64 else number)
+    return ":" + span_id
+
+
+def span_payload(span: Span) -> bytes:
+    """The span without what its stream entry holds apart."""
+    return dump_json(span.model_dump(exclude={"rollout_id", "attempt_id", "sequence_id"}))
+
+
+def span(rollout_id: str, flat: Sequence[bytes]) -> Span:
+    """A span from the fields of its stream entry."""
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Span.model_validate(
+        {
+            **load_json(fields[b"d"]),
+            "rollout_id": rollout_id,
+            "attempt_id": text(fields[b"a"]),
+            "sequence_id": int(fields[b"s"]),
+        }
+    )
+
+
+# -- resources, completions, events ----------------------------------------------------------------------------------
+
+
+def resources(resources_id: str, reply: Sequence[bytes]) -> ResourcesUpdate:
+    """A snapshot from {create, update, version, body}."""
+    create, update, version, body = reply
+    return ResourcesUpdate(
+        resources_id=resources_id,
+        create_time=float(create),
+        update_time=float(update),
+        version=int(version),
+        resources=load_json(body),
+    )
+
+
+def completion(entry: Sequence[Any]) -> Completion:
+    """An entry of the completion log."""
+    cursor, flat = entry
+    fields = fields_of(flat)
+    return Completion.model_construct(
+        cursor=text(cursor),
+        rollout_id=fields["rollout"],
+        status=cast("Any", fields["status"]),
+        mode=cast("Any", fields["mode"] or None),
+        group_id=fields["group"] or None,
+        start_time=float(fields["start"]),
+        end_time=float(fields["end"]),
+    )
+
+
+def event(flat: Sequence[bytes]) -> RolloutEvent:
+    """An entry of the event log."""
+    fields = fields_of(flat)
+    return RolloutEvent.model_construct(
+        time=float(fields["time"]),
+        rollout_id=fields["rollout"],
+        attempt_id=fields["attempt"] or None,
+        status=cast("Any", fields["status"]),
+        attempt_status=cast("Any", fields["attempt_status"] or None),
+        cause=cast("Any", fields["cause"]),
+    )
+
+
+def transition(reply: Sequence[bytes]) -> Transition:
+    """An attempt that the store ended."""
+    rollout_id, attempt_id, worker_id, attempt_status, rollout_status, cause, late = map(text, reply)
+    return Transition.model_construct(
+        rollout_id=rollout_id,
+        attempt_id=attempt_id,
+        worker_id=worker_id or None,
+        attempt_status=cast("Any", attempt_status),
+        rollout_status=cast("Any", rollout_status),
+        cause=cast("Any", cause),
+        late_seconds=float(late),
+    )

@@ -1,0 +1,289 @@
+"""Connections to Redis: explicit settings, one pool per event loop, own retries, one place that translates errors.
+
+redis-py's defaults are not used: they repeat calls that the server may have executed, end blocking reads early and
+raise when a pool is full. Every call of ours may be repeated, so what is repeated here takes effect once.
+"""
+
+import asyncio
+import os
+import random
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar, cast
+
+import redis.asyncio as aioredis
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from lightning_store.backends.redis.scripts import Argument, Call
+from lightning_store.errors import (
+    ERRORS_BY_CODE,
+    AccessDeniedError,
+    InternalStoreError,
+    InvalidRequestError,
+    LightningStoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+
+T = TypeVar("T")
+
+_FIRST_DELAY: Final = 0.02
+_LONGEST_DELAY: Final = 1.0
+_BLOCK_SECONDS: Final = 10.0
+_MOST_BLOCKING: Final = 10_000
+_TRANSIENT_REPLIES: Final = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
+_TRANSIENT_ERRORS: Final = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.ReadOnlyError,
+    redis_errors.ClusterDownError,
+    redis_errors.TryAgainError,
+    redis_errors.MasterDownError,
+    OSError,
+)
+_REFUSED: Final = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.NoPermissionError)
+# Settings of a lent client that stay its own: how it repeats, decodes and speaks is decided here.
+_NOT_LENT: Final = frozenset(
+    {
+        "retry", "retry_on_error", "retry_on_timeout", "decode_responses", "protocol", "legacy_responses",
+        "health_check_interval", "event_dispatcher", "himport_registry", "maint_notifications_config",
+        "maint_notifications_pool_handler", "oss_cluster_maint_notifications_handler", "maintenance_state",
+        "maintenance_notification_hash", "orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout",
+        "encoding", "encoding_errors",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """How to reach the server, and for how long to try.
+
+    Attributes:
+        kwargs: Arguments of redis-py's connection class; they may hold secrets and are not shown.
+        max_connections: Most connections per event loop for calls that do not block; further calls wait for one.
+        socket_seconds: Longest time for one command or for connecting.
+        retry_seconds: For how long a call is repeated before StoreUnavailableError.
+    """
+
+    connection_class: type[Any] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    max_connections: int = 32
+    socket_seconds: float = 10.0
+    retry_seconds: float = 30.0
+
+    def pool(self, *, blocking_seconds: float = 0.0) -> "aioredis.Redis":
+        """A client on a pool of its own; `blocking_seconds` is the longest that its commands block the connection."""
+        kwargs = {
+            **self.kwargs,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": self.socket_seconds + blocking_seconds,
+            "socket_connect_timeout": self.socket_seconds,
+            "health_check_interval": 0,
+            "protocol": 2,
+            "decode_responses": False,
+        }
+        if blocking_seconds:
+            pool: aioredis.ConnectionPool[Any] = aioredis.ConnectionPool(
+                max_connections=_MOST_BLOCKING, connection_class=self.connection_class, **kwargs
+            )
+        else:
+            pool = aioredis.BlockingConnectionPool(
+                max_connections=self.max_connections,
+                timeout=self.retry_seconds,
+                connection_class=self.connection_class,
+                **kwargs,
+            )
+        client = aioredis.Redis.from_pool(pool)
+        client.response_callbacks.clear()  # answers as the server sent them; codec.py reads them
+        return client
+
+
+def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
+    """Connection settings from a URL, or lent from a redis-py client (or fakeredis), which itself is not used.
+
+    Raises:
+        InvalidRequestError: The URL or object is not understood.
+    """
+    if isinstance(url_or_client, str):
+        try:
+            kwargs = dict(parse_url(url_or_client))
+        except ValueError as error:
+            raise InvalidRequestError(
+                "redis url: expected redis://, rediss:// or unix:// with host, port and database"
+            ) from error
+        connection_class = kwargs.pop("connection_class", Connection)
+        return ConnectionSettings(connection_class, kwargs, **limits)
+    pool = getattr(url_or_client, "connection_pool", None)
+    if pool is None:
+        raise InvalidRequestError(
+            f"url_or_client: expected a URL or a redis client, got {type(url_or_client).__name__}"
+        )
+    kwargs = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_LENT}
+    return ConnectionSettings(_async_class(pool.connection_class), kwargs, **limits)
+
+
+def _async_class(connection_class: type[Any]) -> type[Any]:
+    """The asyncio counterpart of a connection class."""
+    by_name = {cls.__name__: cls for cls in (Connection, SSLConnection, UnixDomainSocketConnection)}
+    if connection_class.__module__ == "redis.connection":
+        return by_name[connection_class.__name__]
+    return connection_class
+
+
+class PerLoop(Generic[T]):
+    """One value per event loop and process, made when first asked for.
+
+    Survives loops that were closed without notice, and forks: a child starts anew and leaves the parent's values alone.
+    """
+
+    _abandoned: Final[list[Any]] = []
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = weakref.WeakKeyDictionary()
+
+    def get(self) -> T:
+        """The value of the running loop."""
+        if self._pid != os.getpid():
+            self._abandoned.append(self._values)  # finalising them here would touch sockets of the parent
+            self._reset()
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            value = self._values.get(loop)
+            if value is None:
+                value = self._values[loop] = self._make()
+            return value
+
+    def pop(self) -> T | None:
+        """Take the value of the running loop out, if there is one."""
+        if self._pid != os.getpid():
+            return None
+        with self._lock:
+            return self._values.pop(asyncio.get_running_loop(), None)
+
+
+class Connections:
+    """Sends commands; every store object has one."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._clients = PerLoop(settings.pool)
+        self._blocking = PerLoop(lambda: settings.pool(blocking_seconds=_BLOCK_SECONDS))
+
+    async def run(self, call: Call) -> Any:
+        """Run a script, again after a lost connection; its answer."""
+        return await self._repeat(lambda: self._send(call))
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip; an answer that is an error of ours is returned in its place."""
+        if len(calls) == 1:
+            try:
+                return [await self.run(calls[0])]
+            except LightningStoreError as error:
+                if error.retryable and not isinstance(error, StoreFullError):
+                    raise
+                return [error]
+        return await self._repeat(lambda: self._send_many(calls))
+
+    async def command(self, *parts: Argument) -> Any:
+        """Send one reading command; its answer."""
+        return (await self.commands([parts]))[0]
+
+    async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send reading commands in one round trip; their answers."""
+        return await self._repeat(lambda: self._pipeline(commands, raise_on_error=True))
+
+    async def block(self, *parts: Argument) -> Any:
+        """Send one command that blocks for at most 10 s on a connection of its own, once.
+
+        Raises:
+            StoreUnavailableError: The connection failed; nothing is repeated.
+        """
+        try:
+            return await self._blocking.get().execute_command(*parts)
+        except Exception as error:
+            raise translated(error) from error
+
+    async def close(self) -> None:
+        """Close the connections of the running loop."""
+        for client in (self._clients.pop(), self._blocking.pop()):
+            if client is not None:
+                await client.aclose()
+
+    async def _send(self, call: Call) -> Any:
+        client = self._clients.get()
+        try:
+            return await client.execute_command(*call.by_sha)
+        except redis_errors.NoScriptError:
+            return await client.execute_command(*call.by_text)
+
+    async def _send_many(self, calls: Sequence[Call]) -> list[Any]:
+        answers = await self._pipeline([call.by_sha for call in calls], raise_on_error=False)
+        missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis_errors.NoScriptError)]
+        if missing:
+            again = await self._pipeline([calls[i].by_text for i in missing], raise_on_error=False)
+            for i, answer in zip(missing, again, strict=True):
+                answers[i] = answer
+        for i, answer in enumerate(answers):
+            if isinstance(answer, Exception):
+                if is_transient(answer):
+                    raise answer
+                answers[i] = translated(answer)
+        return answers
+
+    async def _pipeline(self, commands: Sequence[Sequence[Argument]], *, raise_on_error: bool) -> list[Any]:
+        if not commands:
+            return []
+        if len(commands) == 1 and raise_on_error:
+            return [await self._clients.get().execute_command(*commands[0])]
+        async with self._clients.get().pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return cast("list[Any]", await pipe.execute(raise_on_error=raise_on_error))
+
+    async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.settings.retry_seconds
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                return await send()
+            except Exception as error:
+                if not is_transient(error) or loop.time() + delay >= until:
+                    raise translated(error) from error
+            await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter needs no secrecy
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed in a moment."""
+    if isinstance(error, _REFUSED):
+        return False
+    return isinstance(error, _TRANSIENT_ERRORS) or str(error).startswith(_TRANSIENT_REPLIES)
+
+
+def translated(error: Exception) -> Exception:
+    """The error of ours that says what a driver's exception means; other exceptions as they are."""
+    if isinstance(error, LightningStoreError) or not isinstance(error, redis_errors.RedisError | OSError):
+        return error
+    message = str(error)
+    if isinstance(error, _REFUSED) or message.startswith(("NOPERM", "WRONGPASS", "NOAUTH")):
+        return AccessDeniedError(f"Redis refused access: {message}")
+    if "OOM command not allowed" in message:  # Redis 6.2 wraps the refusal in a script error, so the text decides
+        return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
+    if is_transient(error):
+        return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
+    code, _, rest = message.partition(" ")
+    if code in ERRORS_BY_CODE:
+        return ERRORS_BY_CODE[code](rest)
+    return InternalStoreError(f"Redis refused a command: {message}")

@@ -1,0 +1,129 @@
+"""What all operations of the Redis store need: connections, scripts, names of keys, and the time."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lightning_store.backends.redis.connection import Connections, PerLoop, settings_for
+from lightning_store.backends.redis.keys import Keys
+from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
+from lightning_store.backends.redis.waiting import CompletionFeed, WakeLine
+from lightning_store.base import BaseStore
+from lightning_store.clock import Clock, IdSource
+from lightning_store.contract import Capabilities
+from lightning_store.requests import is_name
+
+CHUNK: Final = 200
+"""Most records that one script reads or changes, so that no script holds up the server for long."""
+
+
+class LoopState:
+    """What waits on one event loop."""
+
+    def __init__(self) -> None:
+        self.lines: dict[tuple[str, ...], WakeLine] = {}
+        self.feed: CompletionFeed | None = None
+        self.background: set[asyncio.Future[None]] = set()
+
+
+class RedisCore(BaseStore):
+    """Base of the parts of RedisLightningStore."""
+
+    def __init__(
+        self,
+        url_or_client: Any,
+        *,
+        namespace: str = "default",
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+        grace_seconds: float = 15.0,
+        token_seconds: int = 240,
+        events_kept: int = 10_000,
+        max_connections: int = 32,
+        socket_seconds: float = 10.0,
+        retry_seconds: float = 30.0,
+    ) -> None:
+        """Make a store; connections are opened when first used.
+
+        Args:
+            url_or_client: `redis://`, `rediss://` or `unix://` URL; or a redis-py client, whose connection settings are
+                used on connections of our own (fakeredis included).
+            namespace: Stores of different namespaces share nothing; `[A-Za-z0-9._-]{1,128}`.
+            clock: Where scripts take the time from; None = the server's clock.
+            ids: Where ids and tokens come from; None = random ones.
+            grace_seconds: After an outage longer than this, leases that come due are extended by it once. All clients
+                of a namespace must agree on it.
+            token_seconds: How long answers are kept for calls that are sent again; at least twice `retry_seconds`.
+            events_kept: About how many events are kept.
+            max_connections: Most connections per event loop; further calls wait for one.
+            socket_seconds: Longest time for one command or for connecting.
+            retry_seconds: For how long a call is repeated before StoreUnavailableError.
+
+        Raises:
+            InvalidRequestError: An argument cannot be accepted.
+        """
+        super().__init__(ids=ids)
+        self._keys = Keys(namespace)
+        self._clock = clock
+        self._scripts = Scripts(Settings(float(grace_seconds), int(token_seconds), int(events_kept)))
+        self._connection_settings = settings_for(
+            url_or_client, max_connections=max_connections, socket_seconds=socket_seconds, retry_seconds=retry_seconds
+        )
+        self._connect()
+
+    def _connect(self) -> None:
+        self._connections = Connections(self._connection_settings)
+        self._loops = PerLoop(LoopState)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace."""
+        return self._keys.namespace
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Callable from any thread, event loop and process; no OTLP endpoint."""
+        return Capabilities(thread_safe=True, async_safe=True, zero_copy=True, otlp_traces=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(namespace={self.namespace!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for connected in ("_connections", "_loops"):
+            state.pop(connected)
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop; the store can be used again, and opens new ones then."""
+        state = self._loops.pop()
+        if state is not None:
+            for line in state.lines.values():
+                line.close()
+            if state.feed is not None:
+                state.feed.close()
+        await self._connections.close()
+
+    def _now(self) -> str:
+        """The time to pass to a script; "" = the server's."""
+        return "" if self._clock is None else repr(self._clock.now())
+
+    def _call(self, script: str, **values: Argument | Sequence[Argument]) -> Call:
+        return self._scripts[script].call(meta=self._keys.meta, **values)
+
+    async def _run(self, script: str, **values: Argument | Sequence[Argument]) -> Any:
+        return await self._connections.run(self._call(script, **values))
+
+
+def names_only(ids: Sequence[str]) -> list[str]:
+    """Those of the ids that can name a rollout at all; others are unknown without asking."""
+    return [id for id in ids if is_name(id)]
+
+
+def chunks(items: Sequence[Any], size: int = CHUNK) -> list[Sequence[Any]]:
+    """The items in runs of at most `size`."""
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,320 @@
+"""Rollouts in Redis: creating, claiming, changing, cancelling and removing them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_store.backends.redis import codec
+from lightning_store.backends.redis.core import CHUNK, RedisCore, chunks, names_only
+from lightning_store.backends.redis.waiting import WakeLine
+from lightning_store.contract import DEFAULT_QUEUES, UNSET, Unset
+from lightning_store.errors import RolloutNotFoundError
+from lightning_store.jsonvalue import dump_json
+from lightning_store.records import (
+    DEFAULT_QUEUE,
+    AttemptedRollout,
+    EnqueueRolloutRequest,
+    Rollout,
+    RolloutConfig,
+    RolloutMode,
+    RolloutStatus,
+)
+from lightning_store.requests import (
+    MAX_CLAIM,
+    ClaimRequest,
+    check_cancel,
+    check_ids,
+    check_lease,
+    check_prune,
+    check_worker_id,
+    claim_request,
+    is_name,
+    new_rollout,
+    rollout_changes,
+)
+
+_CREATED = 2  # length of the reply for a new rollout; a stored one comes as a whole record
+
+
+class RolloutOperations(RedisCore):
+    """The operations of the contract on rollouts and queues that change something."""
+
+    async def start_rollout(
+        self,
+        input: Any,
+        mode: RolloutMode | None = None,
+        resources_id: str | None = None,
+        config: RolloutConfig | None = None,
+        metadata: dict[str, Any] | None = None,
+        worker_id: str | None = None,
+        *,
+        rollout_id: str | None = None,
+        group_id: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        lease_seconds: float | None = None,
+    ) -> AttemptedRollout:
+        """See the contract."""
+        request = EnqueueRolloutRequest(
+            input=input,
+            mode=mode,
+            resources_id=resources_id,
+            config=config,
+            metadata=metadata,
+            rollout_id=rollout_id,
+            group_id=group_id,
+            queue=queue,
+        )
+        new = new_rollout(request, self.ids)
+        reply = await self._run(
+            "start_rollout",
+            now=self._now(),
+            attempt_id=self.ids.attempt_id(),
+            worker_id=check_worker_id(worker_id) or "",
+            lease=_seconds(check_lease(lease_seconds)),
+            rollout=codec.new_rollout_arguments(new),
+        )
+        return _attempted(reply)
+
+    async def enqueue_many_rollouts(self, rollouts: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
+        """See the contract."""
+        new = [new_rollout(request, self.ids) for request in rollouts]
+        if not new:
+            return []
+        arguments = [part for each in new for part in codec.new_rollout_arguments(each)]
+        replies = await self._run("enqueue_many_rollouts", now=self._now(), rollouts=arguments)
+        return [
+            codec.created_rollout(each, *reply) if len(reply) == _CREATED else codec.rollout(reply, with_attempt=False)
+            for each, reply in zip(new, replies, strict=True)
+        ]
+
+    async def dequeue_many_rollouts(
+        self,
+        *,
+        limit: int = 1,
+        worker_id: str | None = None,
+        queues: Sequence[str] = DEFAULT_QUEUES,
+        timeout: float = 0,
+        lease_seconds: float | None = None,
+    ) -> list[AttemptedRollout]:
+        """See the contract. Claims over 1,000 are several atomic steps."""
+        request = claim_request(limit, worker_id, queues, timeout, lease_seconds)
+        if request.limit <= 0:
+            return []
+        if request.timeout <= 0:
+            return (await self._claim_shielded(request))[0]
+        line = self._line(request.queues)
+        until = asyncio.get_running_loop().time() + request.timeout
+        woken = False
+        while True:
+            # Where others wait already, nothing can be claimed: the newcomer joins the line at once.
+            if woken or not len(line):
+                claimed, next_seconds = await self._claim_shielded(request)
+                if claimed:
+                    return claimed
+                if next_seconds is not None:
+                    line.expect(next_seconds)
+            if not await line.wait(until - asyncio.get_running_loop().time(), first=woken):
+                if line.error is not None:
+                    raise line.error
+                return []
+            woken = True
+
+    def _line(self, queues: tuple[str, ...]) -> WakeLine:
+        lines = self._loops.get().lines
+        if queues not in lines:
+            lines[queues] = WakeLine(self._connections, self._keys, queues)
+        return lines[queues]
+
+    async def _claim_shielded(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
+        """Claim; if the caller is gone when the answer comes, hand the work back at once."""
+        task = asyncio.ensure_future(self._claim(request))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._loops.get().background.add(rescue := asyncio.ensure_future(self._hand_back(task)))
+            rescue.add_done_callback(self._loops.get().background.discard)
+            raise
+
+    async def _hand_back(self, task: "asyncio.Task[tuple[list[AttemptedRollout], float | None]]") -> None:
+        claimed, _ = await task
+        for rollout in reversed(claimed):
+            await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
+
+    async def _release(self, rollout_id: str, attempt_id: str) -> Any:
+        return await self._run(
+            "release_attempt",
+            now=self._now(),
+            token=self.ids.token(),
+            rollout_id=rollout_id,
+            attempt_id=attempt_id,
+        )
+
+    async def _claim(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
+        """What can be claimed now, and the seconds until more may become claimable by itself."""
+        claimed: list[AttemptedRollout] = []
+        while True:
+            wanted = min(request.limit - len(claimed), MAX_CLAIM)
+            more, next_seconds, replies = await self._run(
+                "dequeue_many_rollouts",
+                now=self._now(),
+                token=self.ids.token(),
+                worker_id=request.worker_id or "",
+                lease=_seconds(request.lease_seconds),
+                queue_count=len(request.queues),
+                names=[*request.queues, *(self.ids.attempt_id() for _ in range(wanted))],
+            )
+            claimed += [_attempted(reply) for reply in replies]
+            full = len(replies) == wanted
+            if len(claimed) == request.limit or not (full or (more and not claimed)):
+                return claimed, float(next_seconds) if next_seconds else None
+
+    async def start_attempt(
+        self, rollout_id: str, worker_id: str | None = None, *, lease_seconds: float | None = None
+    ) -> AttemptedRollout:
+        """See the contract."""
+        worker, lease = check_worker_id(worker_id), check_lease(lease_seconds)
+        if not is_name(rollout_id):
+            raise RolloutNotFoundError(f"Rollout {rollout_id} not found")
+        reply = await self._run(
+            "start_attempt",
+            now=self._now(),
+            rollout_id=rollout_id,
+            attempt_id=self.ids.attempt_id(),
+            worker_id=worker or "",
+            lease=_seconds(lease),
+        )
+        return _attempted(reply)
+
+    async def update_rollout(
+        self,
+        rollout_id: str,
+        input: Any | Unset = UNSET,
+        mode: RolloutMode | Unset | None = UNSET,
+        resources_id: str | Unset | None = UNSET,
+        status: RolloutStatus | Unset = UNSET,
+        config: RolloutConfig | Unset = UNSET,
+        metadata: dict[str, Any] | Unset | None = UNSET,
+    ) -> Rollout:
+        """See the contract."""
+        changes = rollout_changes(
+            {
+                "input": input,
+                "mode": mode,
+                "resources_id": resources_id,
+                "status": status,
+                "config": config,
+                "metadata": metadata,
+            }
+        )
+        if not is_name(rollout_id):
+            raise RolloutNotFoundError(f"Item {rollout_id} does not exist")
+        fields = codec.config_fields(changes["config"]) if "config" in changes else {}
+        for name, field in (("mode", "mode"), ("resources_id", "resources")):
+            if name in changes:
+                fields[field] = changes[name] or ""
+        reply = await self._run(
+            "update_rollout",
+            now=self._now(),
+            token=self.ids.token(),
+            rollout_id=rollout_id,
+            status=changes.get("status", ""),
+            task=dump_json(changes["input"]) if "input" in changes else "",
+            metadata=dump_json(changes["metadata"]) if "metadata" in changes else "",
+            changes=[part for pair in fields.items() for part in pair],
+        )
+        return codec.rollout(reply, with_attempt=False)
+
+    async def cancel_rollouts(
+        self,
+        rollout_ids: Sequence[str] | None = None,
+        *,
+        group_id: str | None = None,
+        status_in: Sequence[RolloutStatus] | None = None,
+    ) -> list[str]:
+        """See the contract."""
+        check_cancel(rollout_ids, group_id, status_in)
+        statuses = None if status_in is None else check_ids(status_in, "status_in")
+        if rollout_ids is None:
+            candidates = await self._indexed_ids(statuses, group_id)
+        else:
+            candidates = names_only(list(dict.fromkeys(check_ids(rollout_ids, "rollout_ids"))))
+        cancelled: list[str] = []
+        for chunk in chunks(candidates):
+            reply = await self._run(
+                "cancel_rollouts",
+                now=self._now(),
+                token=self.ids.token(),
+                group=group_id or "",
+                statuses="*" if statuses is None else ",".join(statuses),
+                rollout_ids=chunk,
+            )
+            cancelled += map(codec.text, reply)
+        return cancelled
+
+    async def _indexed_ids(self, statuses: Sequence[str] | None, group_id: str | None) -> list[str]:
+        """Ids that the indexes hold for a group, else for statuses, else all: in order of creation."""
+        raise NotImplementedError
+
+    async def delete_rollouts(self, rollout_ids: Sequence[str]) -> list[str]:
+        """See the contract."""
+        wanted = names_only(list(dict.fromkeys(check_ids(rollout_ids, "rollout_ids"))))
+        deleted: list[str] = []
+        for chunk in chunks(wanted):
+            deleted += await self._delete([(rollout_id, "") for rollout_id in chunk])
+        return deleted
+
+    async def _delete(self, items: Sequence[tuple[str, str]]) -> list[str]:
+        """Delete finished rollouts; with a completion, only those whose last one it is."""
+        if not items:
+            return []
+        reply = await self._run(
+            "delete_rollouts",
+            spans=[self._keys.spans(rollout_id) for rollout_id, _ in items],
+            now=self._now(),
+            token=self.ids.token(),
+            items=[part for id, last in items for part in (id, self._keys.span_ids(id), last)],
+        )
+        return [codec.text(rollout_id) for rollout_id in reply]
+
+    async def prune(self, *, older_than_seconds: float | None = None, keep_latest: int | None = None) -> int:
+        """See the contract."""
+        check_prune(older_than_seconds, keep_latest)
+        removed, after = 0, "-"
+        while True:
+            now, entries, finished = await self._oldest_completions(after)
+            excess = 0 if keep_latest is None else max(0, finished - keep_latest)
+            due = []
+            for entry in entries:
+                too_old = older_than_seconds is not None and now - entry.end_time > older_than_seconds
+                if not too_old and len(due) >= excess:
+                    break
+                due.append((entry.rollout_id, entry.cursor))
+            removed += len(await self._delete(due))
+            if len(due) < len(entries) or not entries:
+                return removed
+            after = "(" + entries[-1].cursor
+
+    async def _oldest_completions(self, after: str) -> tuple[float, list[Any], int]:
+        """The server's time, a chunk of the oldest completions behind a cursor, and how many rollouts are finished."""
+        control = self._keys.control
+        statuses = [control("status", status) for status in ("succeeded", "failed", "cancelled")]
+        entries, *counts, time = await self._connections.commands(
+            [
+                ("XRANGE", control("completed"), after, "+", "COUNT", CHUNK),
+                *(("ZCARD", name) for name in statuses),
+                ("TIME",),
+            ]
+        )
+        now = self._clock.now() if self._clock else int(time[0]) + int(time[1]) / 1e6
+        return now, [codec.completion(entry) for entry in entries], sum(counts)
+
+
+def _attempted(reply: Any) -> AttemptedRollout:
+    rollout = codec.rollout(reply)
+    if not isinstance(rollout, AttemptedRollout):
+        raise TypeError(f"rollout {rollout.rollout_id} has no attempt")
+    return rollout
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,160 @@
+"""Loads the Lua scripts, joins them with the snippets that they include, and calls them by the names in their headers."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from lightning_store.backends.redis.keys import SCHEMA
+
+Argument = str | bytes | int
+
+_PARAMETER: Final = re.compile(r"^(KEYS|ARGV)\[(\d+)(\.\.)?\]\s+(\w+)", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_HEADER: Final = re.compile(r"\A--\[\[.*?\]\]\n", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all scripts of a store share; every client of a namespace must use the same values.
+
+    Attributes:
+        grace_seconds: An outage longer than this extends the leases that come due after it.
+        token_seconds: How long answers are kept for calls that are sent again.
+        events_kept: About how many events are kept.
+    """
+
+    grace_seconds: float = 15.0
+    token_seconds: int = 240
+    events_kept: int = 10_000
+
+    def render(self) -> str:
+        """The line of Lua that stands before every script."""
+        return (
+            f'local SCHEMA, GRACE_SECONDS, TOKEN_SECONDS, EVENTS_KEPT = "{SCHEMA}", {self.grace_seconds!r}, '
+            f"{self.token_seconds}, {self.events_kept}\n"
+        )
+
+
+@dataclass(frozen=True)
+class Script:
+    """One command of the store.
+
+    Attributes:
+        keys: Names of its keys, in order; so `arguments`.
+        rest: Name of the last key or argument if it takes any number of values; None if none does.
+    """
+
+    name: str
+    text: str
+    sha: str
+    keys: tuple[str, ...]
+    arguments: tuple[str, ...]
+    rest: frozenset[str]
+
+    def call(self, **values: Argument | Iterable[Argument]) -> "Call":
+        """The call with these keys and arguments, by the names in the header.
+
+        Raises:
+            TypeError: A name is missing or unknown.
+        """
+        expected = {*self.keys, *self.arguments}
+        if values.keys() != expected:
+            raise TypeError(f"{self.name} takes {sorted(expected)}, got {sorted(values)}")
+        keys = self._flatten(self.keys, values)
+        return Call(self, (len(keys), *keys, *self._flatten(self.arguments, values)))
+
+    def _flatten(self, names: tuple[str, ...], values: dict[str, Argument | Iterable[Argument]]) -> list[Argument]:
+        flat: list[Argument] = []
+        for name in names:
+            value = values[name]
+            if name in self.rest:
+                assert not isinstance(value, str | bytes | int), name  # noqa: S101 - a slip of our own code
+                flat.extend(value)
+            else:
+                assert isinstance(value, str | bytes | int), name  # noqa: S101 - a slip of our own code
+                flat.append(value)
+        return flat
+
+
+@dataclass(frozen=True)
+class Call:
+    """A script with its keys and arguments."""
+
+    script: Script
+    tail: tuple[Argument, ...]
+
+    @property
+    def by_sha(self) -> tuple[Argument, ...]:
+        """The command that runs the cached script."""
+        return ("EVALSHA", self.script.sha, *self.tail)
+
+    @property
+    def by_text(self) -> tuple[Argument, ...]:
+        """The command that sends the script along, and thereby caches it."""
+        return ("EVAL", self.script.text, *self.tail)
+
+
+class Scripts:
+    """All scripts, rendered for one choice of settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: dict[str, Script] = {}
+
+    def __getitem__(self, name: str) -> Script:
+        if name not in self._loaded:
+            self._loaded[name] = load_script(name, self._settings)
+        return self._loaded[name]
+
+
+@cache
+def lua_folder() -> Path:
+    """Where the scripts are: inside the installed package, or in the checkout of an editable install."""
+    package = Path(__file__).parents[2]
+    for folder in (package / "lua", package.parent / "lua"):
+        if (folder / "shared").is_dir():
+            return folder
+    raise FileNotFoundError(f"no Lua scripts in {package} or beside it; the installation is incomplete")
+
+
+@cache
+def load_script(name: str, settings: Settings) -> Script:
+    """One script with its includes and settings."""
+    source = (lua_folder() / f"{name}.lua").read_text(encoding="utf-8")
+    header = _HEADER.match(source)
+    if header is None:
+        raise ValueError(f"{name}.lua has no header")
+    text = settings.render() + _expand(source[header.end() :], [])
+    parameters = _PARAMETER.findall(header.group())
+    return Script(
+        name=name,
+        text=text,
+        sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+        keys=_names(parameters, "KEYS", name),
+        arguments=_names(parameters, "ARGV", name),
+        rest=frozenset(parameter for _, _, many, parameter in parameters if many),
+    )
+
+
+def _names(parameters: list[tuple[str, str, str, str]], table: str, script: str) -> tuple[str, ...]:
+    mine = [(int(position), name) for kind, position, _, name in parameters if kind == table]
+    if [position for position, _ in mine] != list(range(1, len(mine) + 1)):
+        raise ValueError(f"{script}.lua: the header must number its {table} from 1 without gaps")
+    return tuple(name for _, name in mine)
+
+
+def _expand(source: str, included: list[str]) -> str:
+    """Replace includes by the snippets, each once, where it is asked for first."""
+
+    def paste(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name in included:
+            return ""
+        included.append(name)
+        return _expand((lua_folder() / "shared" / f"{name}.lua").read_text(encoding="utf-8"), included)
+
+    return _INCLUDE.sub(paste, source)

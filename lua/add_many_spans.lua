@@ -1,0 +1,83 @@
+--[[
+Store spans of one attempt; a sign of life of the attempt if any of them is new.
+KEYS[1] meta            meta hash of the namespace
+KEYS[2] spans           stream of the rollout's spans
+KEYS[3] span_ids        prefix of the sets of its span ids
+ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
+ARGV[2] token           operation token
+ARGV[3] rollout_id      the rollout
+ARGV[4] attempt_id      the attempt
+ARGV[5] renumber        "1" = number new spans with the next numbers of the rollout, "" = as given
+ARGV[6..] items         per span: id (64-bit integer as text, or ":" and text), sequence_id, reward or "", payload
+Returns per span its sequence_id as text, "" for a duplicate.
+Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
+]]
+--@include health
+--@include signs
+--@include numbers
+--@include spans
+--@include repeats
+local spans, span_ids = KEYS[2], KEYS[3]
+local given, token, rollout_id, attempt_id, renumber = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local items = ARGV
+local failure = open(given, "refusable")
+if failure then
+  return failure
+end
+local stored = {}
+local answer = answered(token)
+if answer then
+  for number in string.gmatch(answer, "([^,]*),") do
+    stored[#stored + 1] = number
+  end
+  return stored
+end
+settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
+
+local rollout = read_rollout(rollout_id)
+if not rollout then
+  return not_found(rollout_id)
+end
+local attempt = read_attempt(rollout, attempt_id)
+if not attempt then
+  return redis.error_reply("ATTEMPT_NOT_FOUND Attempt " .. attempt_id .. " not found")
+end
+
+local numeric, text = {}, {}
+for i = 6, #items, 4 do
+  local ids = string.sub(items[i], 1, 1) == ":" and text or numeric
+  ids[#ids + 1] = items[i]
+end
+local new_numeric = claim_span_ids(span_ids .. attempt_id .. ":", numeric)
+local new_text = claim_span_ids(span_ids .. attempt_id .. ":text:", text)
+
+local count_new = 0
+for i = 6, #items, 4 do
+  local id, number, reward, payload = items[i], items[i + 1], items[i + 2], items[i + 3]
+  if new_numeric[id] or new_text[id] then
+    new_numeric[id], new_text[id] = nil, nil
+    if renumber == "1" then
+      number = next_number(rollout)
+    else
+      note_number(rollout, number)
+    end
+    redis.call("XADD", spans, "*", "a", attempt_id, "s", number, "d", payload)
+    if reward ~= "" and not (attempt.reward and is_greater(attempt.reward_number, number)) then
+      change(attempt, "reward", reward)
+      change(attempt, "reward_number", number)
+    end
+    count_new = count_new + 1
+    stored[#stored + 1] = number
+  else
+    stored[#stored + 1] = ""
+  end
+end
+if count_new > 0 then
+  redis.call("HINCRBY", key("stats"), "spans", count_new)
+  heartbeat(rollout, attempt)
+  revive(rollout, attempt, ATTEMPT_AFTER_SPAN[attempt.status], "span")
+  write(attempt)
+  write(rollout)
+  remember(token, table.concat(stored, ",") .. ",")
+end
+return stored

@@ -1,0 +1,23 @@
+--[[
+Settle deadlines that are due and move delayed retries that are ready to their queues.
+KEYS[1] meta            meta hash of the namespace
+ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
+ARGV[2] limit           most deadlines to look at
+Returns {more, next, transitions}: more is 1 when further ones are due; next is the seconds, as text, until the next
+deadline or delayed retry, "" when there is none; a transition is {rollout_id, attempt_id, worker_id, attempt status,
+rollout status, cause, seconds late}.
+Errors: SCHEMA_MISMATCH.
+]]
+--@include health
+local given, limit = ARGV[1], tonumber(ARGV[2])
+local failure = open(given, "always")
+if failure then
+  return failure
+end
+local more = settle_due(limit)
+more = ready_retries(limit) == limit or more
+local due = redis.call("ZRANGE", key("deadlines"), 0, 0, "WITHSCORES")[2]
+local ready = redis.call("ZRANGE", key("delayed"), 0, 0, "WITHSCORES")[2]
+local soonest = earliest(tonumber(due or ""), tonumber(ready or ""))
+local next_at = soonest and soonest < math.huge and text_of(math.max(0, soonest - now)) or ""
+return { more and 1 or 0, next_at, transitions }

@@ -1,0 +1,33 @@
+--@include keys
+-- Records as replies: hashes flat as HGETALL gives them, free-form values apart; "" stands for none.
+local function field_of(flat, field)
+  for i = 1, #flat, 2 do
+    if flat[i] == field then
+      return flat[i + 1]
+    end
+  end
+  return nil
+end
+
+-- {attempt_id, fields, metadata}
+local function attempt_reply(rollout_id, id)
+  local name = rollout_id .. ":" .. id
+  return { id, redis.call("HGETALL", key("attempt", name)), redis.call("GET", key("attempt_metadata", name)) or "" }
+end
+
+-- {rollout_id, fields, task, metadata, attempt or ""}; "" when there is no such rollout.
+local function rollout_reply(id)
+  local flat = redis.call("HGETALL", key("rollout", id))
+  if #flat == 0 then
+    return ""
+  end
+  local latest = field_of(flat, "latest")
+  return { id, flat, redis.call("GET", key("task", id)) or "", redis.call("GET", key("metadata", id)) or "",
+    latest and attempt_reply(id, latest) or "" }
+end
+
+-- {worker_id, fields, stats}; "" when there is no such worker.
+local function worker_reply(id)
+  local flat = redis.call("HGETALL", key("worker", id))
+  return #flat > 0 and { id, flat, redis.call("GET", key("worker_stats", id)) or "" } or ""
+end
