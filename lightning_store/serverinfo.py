@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lightning_store.connect import check_url, redact
-from lightning_store.errors import InvalidRequestError, StoreUnavailableError
+from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, StoreUnavailableError
 
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 5.0
+
+Client: TypeAlias = Any
+"""A redis-py client; what its methods are said to return differs from version to version."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,13 @@ class Memory:
 
 
 @contextmanager
-def plain_client(url: str) -> "Iterator[redis.Redis]":
+def plain_client(url: str) -> Iterator[Client]:
     """A client for a few questions, which has got its first answer; it is closed at the end.
 
     Raises:
         InvalidRequestError: The URL cannot be used.
-        StoreUnavailableError: The server cannot be reached, does not let us in, or is still loading.
+        StoreUnavailableError: The server cannot be reached, or is still loading.
+        AccessDeniedError: It does not let us in.
     """
     check_url(url)
     try:
@@ -57,7 +61,7 @@ def plain_client(url: str) -> "Iterator[redis.Redis]":
         raise _unavailable(url, error) from error
 
 
-def _connect(url: str) -> "redis.Redis":
+def _connect(url: str) -> Client:
     client = redis.Redis.from_url(
         url,
         protocol=2,
@@ -78,8 +82,11 @@ def _connect(url: str) -> "redis.Redis":
     return client
 
 
-def _unavailable(url: str, error: Exception) -> StoreUnavailableError:
-    return StoreUnavailableError(f"no answer from Redis at {redact(url)}: {redact(str(error), url).rstrip('.')}")
+def _unavailable(url: str, error: Exception) -> LightningStoreError:
+    reason = redact(str(error), url).rstrip(".") or type(error).__name__
+    if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.AuthorizationError):
+        return AccessDeniedError(f"Redis at {redact(url)} does not let us in: {reason}")
+    return StoreUnavailableError(f"no answer from Redis at {redact(url)}: {reason}")
 
 
 def check_reachable(url: str) -> None:
@@ -87,16 +94,17 @@ def check_reachable(url: str) -> None:
 
     Raises:
         InvalidRequestError: The URL cannot be used.
-        StoreUnavailableError: The server cannot be reached, does not let us in, or is still loading.
+        StoreUnavailableError: The server cannot be reached, or is still loading.
+        AccessDeniedError: It does not let us in.
     """
     with plain_client(url):
         pass
 
 
-def read_info(client: "redis.Redis", section: str) -> dict[str, Any]:
+def read_info(client: Client, section: str) -> dict[str, Any]:
     """One section of INFO; empty when the server does not allow it."""
     try:
-        return client.info(section)
+        return dict(client.info(section))
     except redis.exceptions.ResponseError:
         return {}
 
@@ -122,10 +130,10 @@ def read_memory_and_time(url: str) -> tuple[Memory | None, float | None]:
         return memory_of(read_info(client, "memory")), read_time(client)
 
 
-def read_time(client: "redis.Redis") -> float | None:
+def read_time(client: Client) -> float | None:
     """The server's time in seconds since the epoch; None when we may not ask."""
     try:
         seconds, microseconds = client.time()
     except redis.exceptions.ResponseError:
         return None
-    return seconds + microseconds / 1e6
+    return float(seconds + microseconds / 1e6)

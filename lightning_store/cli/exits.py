@@ -4,6 +4,7 @@ from enum import IntEnum
 from typing import Final
 
 from lightning_store.errors import (
+    AccessDeniedError,
     InvalidRequestError,
     LightningStoreError,
     NotFoundError,
@@ -42,6 +43,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
 _BY_ERROR: Final[tuple[tuple[type[LightningStoreError], ExitCode], ...]] = (
     (InvalidRequestError, ExitCode.USAGE),
     (StoreUnavailableError, ExitCode.UNAVAILABLE),
+    (AccessDeniedError, ExitCode.UNAVAILABLE),
     (NotFoundError, ExitCode.NOT_FOUND),
     (SpansEvictedError, ExitCode.NOT_FOUND),
 )

@@ -1,0 +1,241 @@
+"""Examines a Redis server: is it fit for a store? Gathers facts with plain commands; a missing right is no failure."""
+
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import redis
+
+from lightning_store.backends.redis.keys import SCHEMA, Keys
+from lightning_store.connect import redact
+from lightning_store.doctor_checks import CHECKS, REDIS_CLI, Facts, Finding, Trials
+from lightning_store.serverinfo import Client, plain_client, read_info, read_time
+
+SECTIONS: Final = ("server", "memory", "persistence", "replication")
+CONFIG_NAMES: Final = ("maxmemory-policy", "save", "appendfsync")
+PINGS: Final = 21
+
+CLEAN_UP: Final = "DEL"
+_TRIALS: Final[tuple[tuple[str, ...], ...]] = (
+    ("TIME",),
+    ("EVAL", "return 1", "1", "{key}"),
+    ("EVALSHA", "0" * 40, "1", "{key}"),
+    ("EXISTS", "{key}"),
+    ("SET", "{key}:text", "1"),
+    ("GET", "{key}:text"),
+    ("MGET", "{key}:text"),
+    ("HSET", "{key}:hash", "a", "1"),
+    ("HGET", "{key}:hash", "a"),
+    ("HMGET", "{key}:hash", "a"),
+    ("HGETALL", "{key}:hash"),
+    ("HINCRBY", "{key}:hash", "a", "1"),
+    ("HDEL", "{key}:hash", "b"),
+    ("LPUSH", "{key}:list", "a"),
+    ("RPUSH", "{key}:list", "b", "c"),
+    ("LLEN", "{key}:list"),
+    ("LINDEX", "{key}:list", "0"),
+    ("LRANGE", "{key}:list", "0", "-1"),
+    ("LREM", "{key}:list", "1", "x"),
+    ("LTRIM", "{key}:list", "0", "9"),
+    ("LPOP", "{key}:list"),
+    ("BLPOP", "{key}:list", "0.01"),
+    ("SADD", "{key}:set", "1"),
+    ("SCARD", "{key}:set"),
+    ("SMISMEMBER", "{key}:set", "1"),
+    ("ZADD", "{key}:zset", "1", "a"),
+    ("ZCARD", "{key}:zset"),
+    ("ZCOUNT", "{key}:zset", "0", "1"),
+    ("ZRANGE", "{key}:zset", "0", "-1"),
+    ("ZRANGEBYSCORE", "{key}:zset", "0", "1"),
+    ("ZSCORE", "{key}:zset", "a"),
+    ("ZREM", "{key}:zset", "b"),
+    ("XADD", "{key}:stream", "1-1", "a", "1"),
+    ("XLEN", "{key}:stream"),
+    ("XRANGE", "{key}:stream", "-", "+"),
+    ("XREVRANGE", "{key}:stream", "+", "-"),
+    ("XREAD", "COUNT", "1", "STREAMS", "{key}:stream", "0"),
+    ("XDEL", "{key}:stream", "1-1"),
+    ("XADD", "{spans}", "1-1", "a", "1"),
+)
+"""The commands of the scripts and of the client, on keys of our own; a test compares them with the scripts."""
+
+NEEDED_COMMANDS: Final = tuple(dict.fromkeys((CLEAN_UP, "PING", "INFO", *(trial[0] for trial in _TRIALS))))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the doctor found.
+
+    Attributes:
+        url: The server, without secrets.
+    """
+
+    url: str
+    namespace: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing is wrong; warnings and unknown things do not count."""
+        return all(finding.level != "problem" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "url": self.url,
+            "namespace": self.namespace,
+            "healthy": self.is_healthy,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def examine(url: str, namespace: str) -> Report:
+    """Examine the server behind a URL. Writes scratch keys inside the namespace's tag and removes them.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        namespace: The namespace that is to be used there.
+
+    Raises:
+        InvalidRequestError: The URL cannot be used, or the namespace is no name.
+        StoreUnavailableError: The server cannot be reached.
+        AccessDeniedError: It does not let us in.
+    """
+    facts = gather(url, namespace)
+    return Report(redact(url), namespace, tuple(check(facts) for check in CHECKS))
+
+
+def gather(url: str, namespace: str) -> Facts:
+    """Ask the server for everything that the checks need.
+
+    Raises:
+        InvalidRequestError: The URL cannot be used, or the namespace is no name.
+        StoreUnavailableError: The server cannot be reached.
+        AccessDeniedError: It does not let us in.
+    """
+    keys = Keys(namespace)
+    with plain_client(url) as client:
+        info: dict[str, Any] = {}
+        for section in SECTIONS:
+            info.update(read_info(client, section))
+        schema, is_schema_known = _read_schema(client, keys)
+        difference, uncertainty = _compare_clocks(client)
+        return Facts(
+            info=info,
+            config=_read_config(client),
+            pings=_ping(client),
+            clock_difference=difference,
+            clock_uncertainty=uncertainty,
+            namespace=namespace,
+            schema=schema,
+            is_schema_known=is_schema_known,
+            expected_schema=SCHEMA,
+            redis_cli=_redis_cli(url),
+            trials=_try_commands(client, keys, url),
+        )
+
+
+def _read_config(client: Client) -> dict[str, str]:
+    """What CONFIG GET tells; managed servers forbid it."""
+    found: dict[str, str] = {}
+    for answer in _send(client, [("CONFIG GET", name) for name in CONFIG_NAMES]):
+        found.update(answer if isinstance(answer, dict) else {})
+    return found
+
+
+def _read_schema(client: Client, keys: Keys) -> tuple[str | None, bool]:
+    try:
+        return client.hget(keys.meta, "schema"), True
+    except redis.exceptions.ResponseError:
+        return None, False
+
+
+def _ping(client: Client) -> tuple[float, ...]:
+    pings = []
+    for _ in range(PINGS):
+        start = time.perf_counter()
+        try:
+            client.ping()
+        except redis.exceptions.ResponseError:
+            return ()
+        pings.append(time.perf_counter() - start)
+    return tuple(pings)
+
+
+def _compare_clocks(client: Client) -> tuple[float | None, float]:
+    before = time.time()
+    server = read_time(client)
+    after = time.time()
+    return (None if server is None else server - (before + after) / 2), (after - before) / 2
+
+
+def _try_commands(client: Client, keys: Keys, url: str) -> Trials:
+    """Try every command for real. If even removing is not allowed, nothing is tried that would leave something."""
+    scratch = keys.control("doctor", secrets.token_hex(8))
+    spans = keys.spans(f"doctor-{secrets.token_hex(8)}")
+    trials = [tuple(part.format(key=scratch, spans=spans) for part in trial) for trial in _TRIALS]
+    names = sorted({part for trial in trials for part in trial if part.startswith(scratch) or part == spans})
+    clean_up = (CLEAN_UP, *names)
+    user = _user(client)
+    patterns = (keys.control("*"), keys.spans("*").partition(":spans:")[0] + ":*")
+    grant = _grant(_redis_cli(url), user, patterns)
+    first = _send(client, [clean_up])
+    if _is_denied(first[0], "command"):
+        untried = tuple(name for name in NEEDED_COMMANDS if name != CLEAN_UP)
+        return Trials(user, (CLEAN_UP,), untried, (), "", grant)
+    answers = _send(client, [*trials, clean_up])
+    denied = [trial[0] for trial, answer in zip(trials, answers, strict=False) if _is_denied(answer, "command")]
+    without_keys = {
+        patterns[spans in trial]
+        for trial, answer in zip(trials, answers, strict=False)
+        if _is_denied(answer, "key")
+    }  # fmt: skip
+    return Trials(
+        user=user,
+        denied=tuple(dict.fromkeys(denied)),
+        denied_keys=tuple(sorted(without_keys, reverse=True)),
+        refusal=next((redact(str(answer), url) for answer in answers if _refuses_writes(answer)), ""),
+        grant=grant,
+    )
+
+
+def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
+    """Answers in one round trip, errors in their places."""
+    with client.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        return list(pipe.execute(raise_on_error=False))
+
+
+def _is_denied(answer: object, by: str) -> bool:
+    """Whether we lack the right to the command, or to its key."""
+    if not isinstance(answer, redis.exceptions.NoPermissionError):
+        return False
+    return ("access" in str(answer)) == (by == "key")
+
+
+def _refuses_writes(answer: object) -> bool:
+    if isinstance(answer, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
+        return True
+    return isinstance(answer, redis.exceptions.ResponseError) and str(answer).startswith(("MISCONF", "NOREPLICAS"))
+
+
+def _user(client: Client) -> str:
+    try:
+        return str(client.acl_whoami())
+    except redis.exceptions.ResponseError:
+        return str(client.connection_pool.connection_kwargs.get("username") or "default")
+
+
+def _redis_cli(url: str) -> str:
+    """How a person reaches the server; the password is not shown."""
+    parts = urlsplit(url)
+    return f"redis-cli -s {unquote(parts.path)} --askpass" if parts.scheme == "unix" else REDIS_CLI
+
+
+def _grant(redis_cli: str, user: str, patterns: tuple[str, ...]) -> str:
+    allowed = " ".join(f"'~{pattern}'" for pattern in patterns)
+    commands = " ".join(f"+{name.lower()}" for name in sorted(NEEDED_COMMANDS))
+    return f"{redis_cli} ACL SETUSER {user} {allowed} {commands}"
