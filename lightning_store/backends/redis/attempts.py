@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_store import query
 from lightning_store.backends.redis import codec
-from lightning_store.backends.redis.rollouts import RolloutOperations
+from lightning_store.backends.redis.core import RedisCore
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import AttemptNotFoundError, RolloutNotFoundError
 from lightning_store.jsonvalue import copy_mapping, dump_json
@@ -13,7 +13,7 @@ from lightning_store.records import Attempt, AttemptStatus, LeaseState, Paginate
 from lightning_store.requests import attempt_changes, check_free_id, check_pairs, is_free_id, is_name
 
 
-class AttemptOperations(RolloutOperations):
+class AttemptOperations(RedisCore):
     """The operations of the contract on attempts."""
 
     async def query_attempts(
@@ -80,6 +80,15 @@ class AttemptOperations(RolloutOperations):
         """See the contract."""
         check_known(rollout_id, attempt_id)
         return codec.attempt(rollout_id, await self._release(rollout_id, attempt_id))
+
+    async def _release(self, rollout_id: str, attempt_id: str) -> Any:
+        return await self._run(
+            "release_attempt",
+            now=self._now(),
+            token=self.ids.token(),
+            rollout_id=rollout_id,
+            attempt_id=attempt_id,
+        )
 
     async def renew(
         self, worker_id: str, attempts: Sequence[tuple[str, str]], stats: dict[str, Any] | None = None

@@ -5,7 +5,8 @@ from typing import Any
 
 from lightning_store import query
 from lightning_store.backends.redis import codec
-from lightning_store.backends.redis.core import CHUNK, RedisCore, chunks
+from lightning_store.backends.redis.core import chunks
+from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.contract import UNSET, Unset
 from lightning_store.jsonvalue import dump_json
 from lightning_store.records import (
@@ -30,7 +31,7 @@ from lightning_store.requests import (
 _SNAPSHOT = ("create", "update", "version", "body")
 
 
-class FleetOperations(RedisCore):
+class FleetOperations(QueryOperations):
     """The operations of the contract on resources and workers, and upkeep."""
 
     # -- resources ---------------------------------------------------------------------------------------------------
@@ -123,9 +124,7 @@ class FleetOperations(RedisCore):
         offset: int = 0,
     ) -> PaginatedResult[Worker]:
         """See the contract."""
-        more = 1
-        while more:
-            more, *_ = await self._run("expire_attempts", now=self._now(), limit=CHUNK)
+        await self._settle_all()
         return query.query_workers(
             await self._read_workers(await self._worker_ids()),
             status_in=status_in,

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_store.backends.redis import codec
-from lightning_store.backends.redis.core import CHUNK, RedisCore, chunks, names_only
+from lightning_store.backends.redis.attempts import AttemptOperations
+from lightning_store.backends.redis.core import CHUNK, chunks, names_only
+from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.backends.redis.waiting import WakeLine
 from lightning_store.contract import DEFAULT_QUEUES, UNSET, Unset
 from lightning_store.errors import RolloutNotFoundError
@@ -36,7 +38,7 @@ from lightning_store.requests import (
 _CREATED = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
 
-class RolloutOperations(RedisCore):
+class RolloutOperations(QueryOperations, AttemptOperations):
     """The operations of the contract on rollouts and queues that change something."""
 
     async def start_rollout(
@@ -140,15 +142,6 @@ class RolloutOperations(RedisCore):
         for rollout in reversed(claimed):
             await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
 
-    async def _release(self, rollout_id: str, attempt_id: str) -> Any:
-        return await self._run(
-            "release_attempt",
-            now=self._now(),
-            token=self.ids.token(),
-            rollout_id=rollout_id,
-            attempt_id=attempt_id,
-        )
-
     async def _claim(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
         """What can be claimed now, and the seconds until more may become claimable by itself."""
         claimed: list[AttemptedRollout] = []
@@ -250,10 +243,6 @@ class RolloutOperations(RedisCore):
             )
             cancelled += map(codec.text, reply)
         return cancelled
-
-    async def _indexed_ids(self, statuses: Sequence[str] | None, group_id: str | None) -> list[str]:
-        """Ids that the indexes hold for a group, else for statuses, else all: in order of creation."""
-        raise NotImplementedError
 
     async def delete_rollouts(self, rollout_ids: Sequence[str]) -> list[str]:
         """See the contract."""

@@ -1,15 +1,14 @@
 """The store on Redis: the operations of the contract, one atomic script each."""
 
-from lightning_store.backends.redis.attempts import AttemptOperations
 from lightning_store.backends.redis.fleet import FleetOperations
-from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.backends.redis.rollouts import RolloutOperations
 from lightning_store.backends.redis.spans import SpanOperations
 
 
-class RedisLightningStore(RolloutOperations, AttemptOperations, SpanOperations, FleetOperations, QueryOperations):
+class RedisLightningStore(RolloutOperations, SpanOperations, FleetOperations):
     """A rollout store that any number of hosts share through one Redis, with no server in between.
 
-    Safe to use from many event loops and threads at once, after fork, and pickled: every loop has connections of its own.
-    Every changing operation is one script, which takes effect once, however often it is sent. Times are the server's.
+    Safe to use from many event loops and threads at once, after fork, and pickled: every loop has connections of its
+    own. Every changing operation is one script, which takes effect once, however often it is sent. Times are the
+    server's.
     """
