@@ -587,8 +587,14 @@ class LightningStore:
         Args:
             rollout_id: The rollout; unknown = empty.
             attempt_id: Only this attempt's; `"latest"` = the latest attempt's, None = all. Required also with `"or"`.
-            trace_id: Exact value; None = no condition. So are `span_id`, `parent_id` and `name`.
-            trace_id_contains: Text that the value contains, case-sensitively. So are the others.
+            trace_id: Exact value; None = no condition.
+            trace_id_contains: Text that the value contains, case-sensitively; None = no condition.
+            span_id: As `trace_id`.
+            span_id_contains: As `trace_id_contains`.
+            parent_id: As `trace_id`.
+            parent_id_contains: As `trace_id_contains`.
+            name: As `trace_id`.
+            name_contains: As `trace_id_contains`.
             filter_logic: Whether all given conditions or at least one must hold; without any, all spans match.
             limit: Most items; -1 = all.
             offset: Matches to leave out.

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -238,7 +238,7 @@ def rollout_changes(given: dict[str, Any]) -> dict[str, Any]:
     for field in ("status", "config"):
         if field in changes and changes[field] is None:
             raise InvalidRequestError(f"{field}: expected a value, got None")
-    converters = {
+    converters: dict[str, Callable[[Any], Any]] = {
         "input": lambda value: copy_json(value, "input"),
         "mode": _MODE.validate_python,
         "resources_id": lambda value: _optional_free_id(value, "resources_id"),
@@ -255,7 +255,7 @@ def attempt_changes(given: dict[str, Any]) -> dict[str, Any]:
     for field in ("status", "worker_id", "last_heartbeat_time", "metadata"):
         if field in changes and changes[field] is None:
             raise InvalidRequestError(f"{field}: expected a value, got None")
-    converters = {
+    converters: dict[str, Callable[[Any], Any]] = {
         "status": _ATTEMPT_STATUS.validate_python,
         "worker_id": lambda value: value if value == "" else check_free_id(value, "worker_id"),
         "last_heartbeat_time": _time,

@@ -4,7 +4,7 @@ Python rules import these tables; `lua/shared/status.lua` and the table in READM
 """
 
 from collections.abc import Mapping
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from lightning_store.records import AttemptCause, AttemptStatus, RolloutStatus, WorkerStatus
 
@@ -84,7 +84,7 @@ def _lua_set(name: str, members: frozenset[str]) -> str:
     return f"local {name} = {{ {body} }}"
 
 
-def _lua_map(name: str, table: Mapping[str, str | None]) -> str:
+def _lua_map(name: str, table: Mapping[Any, str | None]) -> str:
     body = "".join(f'  {key} = "{value}",\n' for key, value in table.items() if value is not None)
     return f"local {name} = {{\n{body}}}"
 
@@ -100,11 +100,11 @@ def render_lua() -> str:
         _lua_set("RETRYABLE", frozenset(RETRYABLE)),
         _lua_set("STAMPS_END_TIME", frozenset(STAMPS_END_TIME)),
         f'local RETRY_STATUS = "{RETRY_STATUS}"',
-        _lua_map("ROLLOUT_AFTER_ATTEMPT", dict(ROLLOUT_AFTER_ATTEMPT)),
-        _lua_map("ATTEMPT_AFTER_SPAN", dict(ATTEMPT_AFTER_SPAN)),
-        _lua_map("ROLLOUT_AFTER_SPAN", dict(ROLLOUT_AFTER_SPAN)),
-        _lua_map("WORKER_AFTER_ATTEMPT", dict(WORKER_AFTER_ATTEMPT)),
-        _lua_map("CAUSE_OF_END", dict(CAUSE_OF_END)),
+        _lua_map("ROLLOUT_AFTER_ATTEMPT", ROLLOUT_AFTER_ATTEMPT),
+        _lua_map("ATTEMPT_AFTER_SPAN", ATTEMPT_AFTER_SPAN),
+        _lua_map("ROLLOUT_AFTER_SPAN", ROLLOUT_AFTER_SPAN),
+        _lua_map("WORKER_AFTER_ATTEMPT", WORKER_AFTER_ATTEMPT),
+        _lua_map("CAUSE_OF_END", CAUSE_OF_END),
     ]
     return "\n".join(parts) + "\n"
 

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 import redis.asyncio as aioredis
 from redis import exceptions as redis_errors
@@ -88,7 +88,7 @@ class ConnectionSettings:
             "decode_responses": False,
         }
         if blocking_seconds:
-            pool: aioredis.ConnectionPool[Any] = aioredis.ConnectionPool(
+            pool: aioredis.ConnectionPool = aioredis.ConnectionPool(
                 max_connections=_MOST_BLOCKING, connection_class=self.connection_class, **kwargs
             )
         else:
@@ -111,7 +111,7 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
     """
     if isinstance(url_or_client, str):
         try:
-            kwargs = dict(parse_url(url_or_client))
+            kwargs: dict[str, Any] = dict(parse_url(url_or_client))
         except ValueError as error:
             raise InvalidRequestError(
                 "redis url: expected redis://, rediss:// or unix:// with host, port and database"
@@ -123,8 +123,8 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
         raise InvalidRequestError(
             f"url_or_client: expected a URL or a redis client, got {type(url_or_client).__name__}"
         )
-    kwargs = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_LENT}
-    return ConnectionSettings(_async_class(pool.connection_class), kwargs, **limits)
+    lent = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_LENT}
+    return ConnectionSettings(_async_class(pool.connection_class), lent, **limits)
 
 
 def _async_class(connection_class: type[Any]) -> type[Any]:
@@ -210,7 +210,7 @@ class Connections:
             StoreUnavailableError: The connection failed; nothing is repeated.
         """
         try:
-            return await self._blocking.get().execute_command(*parts)
+            return await _execute(self._blocking.get(), parts)
         except Exception as error:
             raise translated(error) from error
 
@@ -223,9 +223,9 @@ class Connections:
     async def _send(self, call: Call) -> Any:
         client = self._clients.get()
         try:
-            return await client.execute_command(*call.by_sha)
+            return await _execute(client, call.by_sha)
         except redis_errors.NoScriptError:
-            return await client.execute_command(*call.by_text)
+            return await _execute(client, call.by_text)
 
     async def _send_many(self, calls: Sequence[Call]) -> list[Any]:
         answers = await self._pipeline([call.by_sha for call in calls], raise_on_error=False)
@@ -245,11 +245,11 @@ class Connections:
         if not commands:
             return []
         if len(commands) == 1 and raise_on_error:
-            return [await self._clients.get().execute_command(*commands[0])]
+            return [await _execute(self._clients.get(), commands[0])]
         async with self._clients.get().pipeline(transaction=False) as pipe:
             for command in commands:
-                pipe.execute_command(*command)
-            return cast("list[Any]", await pipe.execute(raise_on_error=raise_on_error))
+                pipe.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            return await pipe.execute(raise_on_error=raise_on_error)
 
     async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
@@ -263,6 +263,10 @@ class Connections:
                     raise translated(error) from error
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter needs no secrecy
             delay = min(2 * delay, _LONGEST_DELAY)
+
+
+async def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Any:
+    return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
 
 def is_transient(error: Exception) -> bool:

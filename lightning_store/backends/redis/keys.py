@@ -1,7 +1,8 @@
 """Names of the keys in Redis, with their types and fields; the only place where Python builds them.
 
-The control plane of a namespace shares the hash tag `{ls:<namespace>}`, so that its scripts are atomic on a Cluster too.
-Spans are tagged by their rollout. Scripts derive names of the control plane from its meta key (lua/shared/keys.lua).
+The control plane of a namespace shares the hash tag `{ls:<namespace>}`, so that its scripts are atomic on a Cluster
+too. Spans are tagged by their rollout. Scripts derive names of the control plane from its meta key, which is the only
+one that they declare besides spans (lua/shared/keys.lua).
 """
 
 from dataclasses import dataclass
@@ -13,20 +14,29 @@ SCHEMA: Final = "1"
 """Version of the data model; a client that meets another one changes nothing."""
 
 KINDS: Final[dict[str, tuple[str, str]]] = {
-    "meta": ("hash", "`schema`; `now`, the last time of a script; `resumed`, the end of the last outage; `number`, the last "
-                     "creation number; `resources`, id of the latest snapshot"),
+    "meta": (
+        "hash",
+        "`schema`; `now`, the last time of a script; `resumed`, the end of the last outage; `number`, the last creation"
+        " number; `resources`, id of the latest snapshot",
+    ),
     "queue:<name>": ("list", "ids of queued rollouts, oldest at the head; may hold void entries"),
     "wake:<name>": ("list", "wake-up tokens for waiting dequeues, never more than live entries"),
     "delayed": ("zset", "rollouts that wait for their retry delay, by the time they are ready"),
-    "rollout:<id>": ("hash", "`number`, `status`, `start`, `end`, `mode`, `resources`, `queue`, `group`, `digest`; config: `timeout`, "
-                             "`unresponsive`, `max_attempts`, `retry`, `delay`, `max_losses`; `queued` while it lies in its list, "
-                             "`since` when it began to wait; `latest` attempt; `uncounted` and `losses` of attempts; `spans`, last "
-                             "sequence number; `done`, its entries in the completion log. Defaults are left out"),
+    "rollout:<id>": (
+        "hash",
+        "`number`, `status`, `start`, `end`, `mode`, `resources`, `queue`, `group`, `digest`; config: `timeout`,"
+        " `unresponsive`, `max_attempts`, `retry`, `delay`, `max_losses`; `queued` while it lies in its list, `since` when"
+        " it began to wait; `latest` attempt; `uncounted` and `losses` of attempts; `spans`, last sequence number; `done`,"
+        " its entries in the completion log. Defaults are left out",
+    ),
     "task:<id>": ("string", "the input as JSON, zstd when long"),
     "metadata:<id>": ("string", "the metadata as JSON, only when not `{}`"),
     "attempts:<id>": ("list", "attempt ids in order"),
-    "attempt:<id>:<attempt>": ("hash", "`number`, `status`, `start`, `end`, `worker`, `beat`, `cause`, `lease`, `resources`, "
-                                       "`version`; `uncounted`, `grace_end`; `reward` and its `reward_number`"),
+    "attempt:<id>:<attempt>": (
+        "hash",
+        "`number`, `status`, `start`, `end`, `worker`, `beat`, `cause`, `lease`, `resources`, `version`; `uncounted`,"
+        " `grace_end`; `reward` and its `reward_number`",
+    ),
     "attempt_metadata:<id>:<attempt>": ("string", "the metadata as JSON, only when there is any"),
     "rollouts": ("zset", "all rollouts by creation number"),
     "status:<status>": ("zset", "rollouts of a status by creation number"),
@@ -39,9 +49,12 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "resources:<id>": ("hash", "`create`, `update`, `version`, `body` as JSON"),
     "completed": ("stream", "one entry per finish: `rollout`, `status`, `mode`, `group`, `start`, `end`"),
     "events": ("stream", "the latest transitions with their causes, capped"),
-    "stats": ("hash", "counters: `attempts`, `spans`, live entries per queue (`queue:<name>`), delayed ones (`delayed:<name>`)"),
+    "stats": (
+        "hash",
+        "counters: `attempts`, `spans`, live entries per queue (`queue:<name>`), delayed ones (`delayed:<name>`)",
+    ),
     "ops:<token>": ("string", "answers of recent operations, for calls that are sent again; expire"),
-}  # fmt: skip
+}
 """What lies under `{ls:<namespace>}:`."""
 
 SPAN_KINDS: Final[dict[str, tuple[str, str]]] = {

@@ -104,6 +104,10 @@ class RolloutOperations(QueryOperations, AttemptOperations):
             return []
         if request.timeout <= 0:
             return (await self._claim_shielded(request))[0]
+        return await self._claim_in_line(request)
+
+    async def _claim_in_line(self, request: ClaimRequest) -> list[AttemptedRollout]:
+        """Claim, or wait in line for work until the time is over."""
         line = self._line(request.queues)
         until = asyncio.get_running_loop().time() + request.timeout
         woken = False
@@ -272,7 +276,7 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         while True:
             now, entries, finished = await self._oldest_completions(after)
             excess = 0 if keep_latest is None else max(0, finished - keep_latest)
-            due = []
+            due: list[tuple[str, str]] = []
             for entry in entries:
                 too_old = older_than_seconds is not None and now - entry.end_time > older_than_seconds
                 if not too_old and len(due) >= excess:

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts, joins them with the snippets that they include, and calls them by the names in their headers."""
+"""Loads the Lua scripts, joins them with the snippets that they include, and calls them by names in their headers."""
 
 import hashlib
 import re
