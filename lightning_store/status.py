@@ -125,7 +125,7 @@ def render_markdown() -> str:
             f"`{WORKER_AFTER_ATTEMPT[status]}`",
             f"`{ATTEMPT_AFTER_SPAN[status]}`",
             "yes" if status in STAMPS_END_TIME else "no",
-            f"`{CAUSE_OF_END[status]}`" if CAUSE_OF_END[status] else "–",
+            f"`{CAUSE_OF_END[status]}`" if CAUSE_OF_END[status] else "none",
         )
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"

@@ -8,7 +8,8 @@ ARGV[2] token           operation token
 ARGV[3] rollout_id      the rollout
 ARGV[4] attempt_id      the attempt
 ARGV[5] renumber        "1" = number new spans with the next numbers of the rollout, "" = as given
-ARGV[6..] items         per span: id (64-bit integer as text, or ":" and text), sequence_id, reward or "", payload
+ARGV[6] call            comma-separated rollouts of the whole call, which are not settled
+ARGV[7..] items         per span: id (64-bit integer as text, or ":" and text), sequence_id, reward or "", payload
 Returns per span its sequence_id as text, "" for a duplicate.
 Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
@@ -18,7 +19,7 @@ Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 --@include spans
 --@include repeats
 local spans, span_ids = KEYS[2], KEYS[3]
-local given, token, rollout_id, attempt_id, renumber = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local given, token, rollout_id, attempt_id, renumber, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local items = ARGV
 local failure = open(given, "refusable")
 if failure then
@@ -32,7 +33,11 @@ if answer then
   end
   return stored
 end
-settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
+local spared, spared_count = {}, 0
+for id in string.gmatch(call, "[^,]+") do
+  spared[id], spared_count = true, spared_count + 1
+end
+settle_due(SETTLE_FEW, spared, spared_count)
 
 local rollout = read_rollout(rollout_id)
 if not rollout then
@@ -44,7 +49,7 @@ if not attempt then
 end
 
 local numeric, text = {}, {}
-for i = 6, #items, 4 do
+for i = 7, #items, 4 do
   local ids = string.sub(items[i], 1, 1) == ":" and text or numeric
   ids[#ids + 1] = items[i]
 end
@@ -52,7 +57,7 @@ local new_numeric = claim_span_ids(span_ids .. attempt_id .. ":", numeric)
 local new_text = claim_span_ids(span_ids .. attempt_id .. ":text:", text)
 
 local count_new = 0
-for i = 6, #items, 4 do
+for i = 7, #items, 4 do
   local id, number, reward, payload = items[i], items[i + 1], items[i + 2], items[i + 3]
   if new_numeric[id] or new_text[id] then
     new_numeric[id], new_text[id] = nil, nil

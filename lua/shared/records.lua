@@ -23,8 +23,10 @@ local function read(name)
 end
 
 local function change(record, field, value)
-  record[field] = value
-  changed[record][field] = true
+  if record[field] ~= value then
+    record[field] = value
+    changed[record][field] = true
+  end
 end
 
 local function write(record)

@@ -1,15 +1,14 @@
 --@include ends
 -- Signs of life.
 
--- Note a sign of life now. The lazy deadline may stay, for it only moves later; but a grace time that ends sooner than
--- noted in the index has to be taken back there.
+-- Note a sign of life now. The lazy deadline may stay, for it only moves later; but a grace time, or a heartbeat that
+-- somebody wrote ahead of time, put it off for longer, which has to be taken back in the index.
 local function heartbeat(rollout, attempt)
+  local put_off = attempt.grace_end or tonumber(attempt.beat or "0") > now
   change(attempt, "beat", now_text)
-  if attempt.grace_end then
-    change(attempt, "grace_end", nil)
-    if rollout.latest == attempt.id then
-      index_deadline(rollout, attempt)
-    end
+  change(attempt, "grace_end", nil)
+  if put_off and rollout.latest == attempt.id then
+    index_deadline(rollout, attempt)
   end
 end
 

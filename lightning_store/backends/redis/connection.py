@@ -248,7 +248,7 @@ class Connections:
             return [await _execute(self._clients.get(), commands[0])]
         async with self._clients.get().pipeline(transaction=False) as pipe:
             for command in commands:
-                pipe.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                pipe.execute_command(*command)
             return await pipe.execute(raise_on_error=raise_on_error)
 
     async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:

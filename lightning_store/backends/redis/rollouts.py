@@ -276,16 +276,16 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         while True:
             now, entries, finished = await self._oldest_completions(after)
             excess = 0 if keep_latest is None else max(0, finished - keep_latest)
-            due: list[tuple[str, str]] = []
-            for entry in entries:
-                too_old = older_than_seconds is not None and now - entry.end_time > older_than_seconds
-                if not too_old and len(due) >= excess:
-                    break
-                due.append((entry.rollout_id, entry.cursor))
-            removed += len(await self._delete(due))
-            if len(due) < len(entries) or not entries:
+            due = [
+                (entry.rollout_id, entry.cursor)
+                for position, entry in enumerate(entries)
+                if position < excess or (older_than_seconds is not None and now - entry.end_time > older_than_seconds)
+            ]
+            if not due:
                 return removed
-            after = "(" + entries[-1].cursor
+            # Entries of rollouts that were reopened since are passed over; the next round counts anew.
+            removed += len(await self._delete(due))
+            after = "(" + due[-1][1]
 
     async def _oldest_completions(self, after: str) -> tuple[float, list[Any], int]:
         """The server's time, a chunk of the oldest completions behind a cursor, and how many rollouts are finished."""

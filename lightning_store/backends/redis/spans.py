@@ -27,7 +27,9 @@ class SpanOperations(RedisCore):
         check_spans(spans)
         batches = [batch for group in _grouped(spans) for batch in _batched(group)]
         unknown = [_unknown(batch[0][0]) for batch in batches]
-        calls = [self._span_call(batch, renumber) for batch, bad in zip(batches, unknown, strict=True) if bad is None]
+        known = [batch for batch, bad in zip(batches, unknown, strict=True) if bad is None]
+        rollouts = ",".join({batch[0][0].rollout_id: None for batch in known})
+        calls = [self._span_call(batch, renumber, rollouts) for batch in known]
         answers = iter(await self._connections.run_many(calls) if calls else [])
         stored: dict[int, Span] = {}
         failure: Exception | None = None
@@ -44,7 +46,7 @@ class SpanOperations(RedisCore):
             raise failure
         return [stored[position] for position in sorted(stored)]
 
-    def _span_call(self, batch: "_Batch", renumber: bool) -> Call:
+    def _span_call(self, batch: "_Batch", renumber: bool, rollouts: str) -> Call:
         rollout_id, attempt_id = batch[0][0].rollout_id, batch[0][0].attempt_id
         items: list[Argument] = []
         for span, _, payload in batch:
@@ -64,6 +66,7 @@ class SpanOperations(RedisCore):
             rollout_id=rollout_id,
             attempt_id=attempt_id,
             renumber="1" if renumber else "",
+            call=rollouts,
             items=items,
         )
 
