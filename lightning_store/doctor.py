@@ -56,6 +56,7 @@ _TRIALS: Final[tuple[tuple[str, ...], ...]] = (
     ("XRANGE", "{key}:stream", "-", "+"),
     ("XREVRANGE", "{key}:stream", "+", "-"),
     ("XREAD", "COUNT", "1", "STREAMS", "{key}:stream", "0"),
+    ("XINFO", "STREAM", "{key}:stream"),
     ("XDEL", "{key}:stream", "1-1"),
     ("XADD", "{spans}", "1-1", "a", "1"),
 )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli import enqueue, examine, processes, rollouts, spans, status, wait
+from lightning_store.cli import enqueue, examine, rollouts, spans, status, up, wait
 from lightning_store.cli.exits import CommandError, ExitCode, exit_code_of
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
@@ -41,7 +41,7 @@ def _root(
     pass
 
 
-processes.add_to(app)
+up.add_to(app)
 enqueue.add_to(app)
 status.add_to(app)
 rollouts.add_to(app)
@@ -82,7 +82,7 @@ def _report(error: Exception) -> int:
     if SESSION.debug:
         note(redact("".join(traceback.format_exception(error)).rstrip(), SESSION.url))
     message, code = _usage_error(error) or _other_error(error)
-    note(f"error: {clean(redact(message, SESSION.url))}")
+    note(f"error: {clean(redact(' '.join(message.split()), SESSION.url))}")
     return code
 
 

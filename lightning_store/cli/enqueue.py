@@ -9,7 +9,7 @@ import typer
 
 from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, each_of, one_of, target, with_store
-from lightning_store.cli.output import clean, note, say, say_json
+from lightning_store.cli.output import clean, counted, note, say, say_json
 
 if TYPE_CHECKING:
     from lightning_store.cli.tasks import BadLine, Tasks
@@ -80,8 +80,8 @@ def enqueue(
     tasks = read_tasks(_lines(file), defaults, whole_requests=requests)
     _report_bad_lines(tasks.bad_lines)
     if tasks.bad_lines and not skip_bad:
-        count = len(tasks.bad_lines)
-        raise CommandError(f"{count} bad lines, nothing was enqueued (--skip-bad leaves them out)", ExitCode.USAGE)
+        count = counted(len(tasks.bad_lines), "bad line")
+        raise CommandError(f"{count}, nothing was enqueued (--skip-bad leaves them out)", ExitCode.USAGE)
     stored = with_store(place, lambda store: _enqueue(store, tasks.requests))
     _report(stored, tasks, as_json=as_json, ids=ids)
     return ExitCode.OK
@@ -111,7 +111,7 @@ async def _enqueue(store: "LightningStore", requests: "Sequence[EnqueueRolloutRe
             rollouts = await store.enqueue_many_rollouts(requests[start : start + BATCH])
         except Exception:
             if stored:
-                note(f"{len(stored)} of {len(requests)} rollouts were enqueued before this error:")
+                note(f"{len(stored)} of {counted(len(requests), 'rollout')} were enqueued before this error:")
             raise
         stored += [rollout.rollout_id for rollout in rollouts]
     return stored
@@ -131,5 +131,5 @@ def _report(stored: list[str], tasks: "Tasks", *, as_json: bool, ids: bool) -> N
         return
     for rollout_id in stored if ids else ():
         say(rollout_id)
-    left_out = f", {len(tasks.bad_lines)} bad lines left out" if tasks.bad_lines else ""
-    (note if ids else say)(f"enqueued {len(stored)} rollouts{left_out}")
+    left_out = f", {counted(len(tasks.bad_lines), 'bad line')} left out" if tasks.bad_lines else ""
+    (note if ids else say)(f"enqueued {counted(len(stored), 'rollout')}{left_out}")

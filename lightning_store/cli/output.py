@@ -110,6 +110,11 @@ def _columns(table: Table) -> str:
     return "\n".join(([f"{table.title}:"] if table.title else []) + lines)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, such as `1 rollout` or `2 rollouts`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people say them, such as `1h02m`; "-" for None."""
     if seconds is None:

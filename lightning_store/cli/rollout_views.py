@@ -1,6 +1,5 @@
 """How rollouts look on the command line."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,7 +142,6 @@ def _rollout_row(rollout: Rollout) -> tuple[object, ...]:
 
 def _attempt_row(attempt: Attempt) -> tuple[object, ...]:
     used = None if attempt.resources_id is None else f"{attempt.resources_id}@{attempt.resources_version}"
-    beat = attempt.last_heartbeat_time
     return (
         attempt.sequence_id,
         attempt.attempt_id,
@@ -152,6 +150,6 @@ def _attempt_row(attempt: Attempt) -> tuple[object, ...]:
         attempt.worker_id,
         moment(attempt.start_time),
         duration(None if attempt.end_time is None else attempt.end_time - attempt.start_time),
-        "-" if beat is None else f"{duration(time.time() - beat)} ago",
+        moment(attempt.last_heartbeat_time),
         used,
     )

@@ -15,7 +15,7 @@ from lightning_store.cli.options import (
     target,
     with_store,
 )
-from lightning_store.cli.output import clean, note, say, say_json, show
+from lightning_store.cli.output import clean, counted, note, say, say_json, show
 
 if TYPE_CHECKING:
     from lightning_store.cli.rollout_changes import Outcome
@@ -168,7 +168,7 @@ def _report(verb: str, outcome: "Outcome", *, as_json: bool) -> int:
             note(f"{clean(rollout_id)}: {reason}")
         for rollout_id in outcome.unknown:
             note(f"{clean(rollout_id)}: not found")
-        say(f"{verb} {len(outcome.done)} rollouts")
+        say(f"{verb} {counted(len(outcome.done), 'rollout')}")
     if outcome.unknown:
         return ExitCode.NOT_FOUND
     return ExitCode.NO if outcome.refused else ExitCode.OK

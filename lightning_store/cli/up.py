@@ -1,0 +1,103 @@
+"""`lightning-store up`: a Redis for people without one, in the foreground."""
+
+import os
+import secrets
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from lightning_store.cli.exits import CommandError, ExitCode
+from lightning_store.cli.options import URL_VARIABLE, Debug, one_of
+from lightning_store.cli.output import say
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LOOK_SECONDS: Final = 0.5
+URL_FILE: Final = "url"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("up")(up)
+
+
+def up(
+    *,
+    data: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the data; kept, and found again by the next start.")
+    ] = Path(".lightning-store"),
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1; else a free one.")] = None,
+    unix_socket: Annotated[bool, typer.Option("--unix-socket", help="A unix socket instead of a port.")] = False,
+    appendfsync: Annotated[
+        str,
+        typer.Option(help="everysec: the last second may be lost if the machine dies; always: nothing, but slower."),
+    ] = "everysec",
+    maxmemory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="When this is full, new work is refused; such as 2gb.")
+    ] = None,
+    debug: Debug = False,
+) -> int:
+    """Run a Redis in the foreground, for this machine only, until SIGINT or SIGTERM.
+
+    The URL, which has the password, is written into the file `url` in the data folder; only you can read it.
+    """
+    from lightning_store.embedded import EmbeddedRedis  # noqa: PLC0415 - keeps `--help` fast
+
+    fsync = one_of(appendfsync, ("everysec", "always"), "--appendfsync")
+    settings = {} if maxmemory is None else {"maxmemory": maxmemory}
+    try:
+        server = EmbeddedRedis(data, appendfsync=fsync, port=port, unix_socket=unix_socket, settings=settings)
+    except ValueError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+    with stop_event() as stop, server, _url_file(data.absolute() / URL_FILE, server.url) as file:
+        binary = server.binary
+        say(f"{binary.name.capitalize()} {binary.version_text} is running, its data is in {data}. In another terminal:")
+        say()
+        say(f'  export {URL_VARIABLE}="$(cat {shlex.quote(str(file))})"')
+        say()
+        say("Ctrl-C stops it.")
+        while not stop.wait(LOOK_SECONDS):
+            server.check()
+        say("stopping")
+    return ExitCode.OK
+
+
+@contextmanager
+def stop_event() -> Iterator[threading.Event]:
+    """An event that the first signal to stop sets; a second one has its usual effect."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        restore()
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+@contextmanager
+def _url_file(path: Path, url: str) -> Iterator[Path]:
+    """A file with the URL that only its owner can read; it goes when the server goes."""
+    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(url + "\n")
+    unfinished.rename(path)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
