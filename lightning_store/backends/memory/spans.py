@@ -133,19 +133,20 @@ class SpanMemory:
                 new.setdefault((span.attempt_id, span.span_id), (span, self._estimate(span)))
         return list(new.values())
 
-    def make_room(self, size: int, oldest_first: Iterator[SpanShelf]) -> None:
+    def make_room(self, size: int, evictable: Iterator[SpanShelf]) -> None:
         """Evict for `size` more bytes.
+
+        Args:
+            size: Bytes that are wanted.
+            evictable: What may be dropped, in this order; what is taken from it is dropped.
 
         Raises:
             StoreFullError: They do not fit into the capacity even so.
         """
         if self.used + size > self.eviction:
-            for shelf in oldest_first:
-                if self.used + size <= self.safe:
-                    break
-                if shelf.spans:
-                    self.clear(shelf)
-                    shelf.is_evicted = True
+            while self.used + size > self.safe and (shelf := next(evictable, None)) is not None:
+                self.clear(shelf)
+                shelf.is_evicted = True
         if self.used + size > self.capacity:
             raise StoreFullError(
                 f"{self.used} bytes of {self.capacity} are taken by spans of unfinished rollouts, {size} more do not fit"

@@ -1,9 +1,8 @@
 """What the memory store holds, and the one way in which a step of the lifecycle changes it."""
 
-import math
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lightning_store import lifecycle
 from lightning_store.backends.memory.completions import CompletionLog
@@ -15,6 +14,7 @@ from lightning_store.lifecycle import AttemptState, RolloutState, Step
 from lightning_store.records import (
     Attempt,
     Completion,
+    EventCause,
     ResourcesUpdate,
     Rollout,
     RolloutEvent,
@@ -147,6 +147,7 @@ class MemoryState:
         self._grace_seconds = grace_seconds
         self._on_finish = on_finish
         self._last_number = 0
+        self._with_spans: OrderedDict[str, None] = OrderedDict()
 
     # -- finding -----------------------------------------------------------------------------------------------------
 
@@ -172,12 +173,21 @@ class MemoryState:
             raise AttemptNotFoundError(f"Attempt {attempt_id} not found")
         return attempt
 
-    def oldest_finished(self, except_id: str) -> Iterator[SpanShelf]:
-        """The spans of finished rollouts, the oldest finish first, without those of one rollout."""
-        for id in self.finish_order:
+    def evictable(self, except_id: str) -> Iterator[SpanShelf]:
+        """Take the spans of finished rollouts, the oldest finish first, but not those of one rollout."""
+        while True:
+            id = next((id for id in self._with_spans if id != except_id), None)
+            if id is None:
+                return
+            del self._with_spans[id]
             stored = self.rollouts[id]
-            if id != except_id and stored.record.status in FINISHED:
+            if stored.record.status in FINISHED and stored.shelf.spans:
                 yield stored.shelf
+
+    def note_spans(self, stored: StoredRollout) -> None:
+        """Spans of this rollout were stored; if it has finished, they may be evicted."""
+        if stored.record.status in FINISHED:
+            self._with_spans.setdefault(stored.id)
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -194,8 +204,15 @@ class MemoryState:
             self.queues.enter(record.queue, stored.id, None)
         return stored
 
-    def apply(self, stored: StoredRollout, step: Step, now: float) -> None:
-        """Carry out a step: the records, then indexes, queues, deadline, completion log and events that follow."""
+    def apply(self, stored: StoredRollout, step: Step, now: float, *, reindex: bool = True) -> None:
+        """Carry out a step: the records, then indexes, queues, deadline, completion log and events that follow.
+
+        Args:
+            stored: The rollout.
+            step: What becomes of it.
+            now: The time of the step.
+            reindex: The deadline may come earlier than noted; one that only moves later is looked up when it comes due.
+        """
         if step.attempt is not None:
             self._set_attempt(stored, step.attempt)
         was = stored.record.status
@@ -205,14 +222,21 @@ class MemoryState:
             self.by_status[was].remove(stored.number)
             self.by_status[status].add(stored.number)
         self._requeue(stored, was, step, now)
-        self.index_deadline(stored)
+        if reindex:
+            self.index_deadline(stored)
         if step.cause is not None:
             self.log_event(stored, step.attempt, step.cause, now)
         if status != was and status in FINISHED:
             self._log_completion(stored, now)
 
     def begin_attempt(
-        self, stored: StoredRollout, attempt_id: str, worker_id: str | None, lease_seconds: float | None, now: float, *,
+        self,
+        stored: StoredRollout,
+        attempt_id: str,
+        worker_id: str | None,
+        lease_seconds: float | None,
+        now: float,
+        *,
         is_claim: bool,
     ) -> Attempt:
         """Start the next attempt of a rollout."""
@@ -229,6 +253,13 @@ class MemoryState:
         self.attempt_count += 1
         self.apply(stored, step, now)
         return stored.attempts[attempt_id].record
+
+    def apply_sign_of_life(self, stored: StoredRollout, step: Step, now: float) -> None:
+        """Carry out a step that began with a heartbeat: the noted deadline stays unless it may come earlier."""
+        id = "" if step.attempt is None else step.attempt.record.attempt_id
+        before = stored.attempts[id]
+        came_earlier = before.grace_end is not None or (before.record.last_heartbeat_time or now) > now
+        self.apply(stored, step, now, reindex=id == stored.latest_id and (came_earlier or step.cause is not None))
 
     def _set_attempt(self, stored: StoredRollout, attempt: AttemptState) -> None:
         stored.attempts[attempt.record.attempt_id] = attempt
@@ -248,7 +279,7 @@ class MemoryState:
         """Keep the index of deadlines true."""
         self.deadlines.set(stored.id, lifecycle.deadline_of(stored.record, stored.latest))
 
-    def log_event(self, stored: StoredRollout, attempt: AttemptState | None, cause: str, now: float) -> None:
+    def log_event(self, stored: StoredRollout, attempt: AttemptState | None, cause: EventCause, now: float) -> None:
         """Note a transition."""
         self.events.append(
             RolloutEvent.model_construct(
@@ -273,8 +304,9 @@ class MemoryState:
             end_time=now,
         )
         stored.completions.append(self.log.append(entry))
-        self.finish_order[stored.id] = None
-        self.finish_order.move_to_end(stored.id)
+        for order in (self.finish_order, self._with_spans):
+            order[stored.id] = None
+            order.move_to_end(stored.id)
         self._on_finish(stored.id)
 
     def delete(self, stored: StoredRollout, now: float) -> None:
@@ -293,6 +325,7 @@ class MemoryState:
             if not self.by_group[record.group_id]:
                 del self.by_group[record.group_id]
         self.deadlines.discard(stored.id)
+        self._with_spans.pop(stored.id, None)
         del self.finish_order[stored.id], self.rollouts[stored.id], self.by_number[stored.number]
         self.attempt_count -= len(stored.attempts)
         self._on_finish(stored.id)

@@ -115,7 +115,9 @@ class ClaimLine:
 
     def call_all(self) -> None:
         """Wake everybody."""
-        waiting = {ticket for line in (self._fresh, self._returned) for tickets in line.values() for ticket in tickets.values()}
+        waiting = {
+            ticket for line in (self._fresh, self._returned) for tickets in line.values() for ticket in tickets.values()
+        }
         for ticket in waiting | self._called:
             ticket.wake()
 

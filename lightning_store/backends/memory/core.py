@@ -1,0 +1,110 @@
+"""What all operations of the memory store share: its state, its clock, and whoever waits on it."""
+
+import math
+from typing import Any
+
+from lightning_store.backends.memory.spans import SpanMemory, SpanSizeEstimator
+from lightning_store.backends.memory.state import FEW, MANY, MemoryState, NamespaceClock
+from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWaits, Wait
+from lightning_store.base import BaseStore
+from lightning_store.clock import Clock, IdSource, SystemClock
+from lightning_store.contract import Capabilities
+from lightning_store.requests import check_seconds
+
+
+class MemoryCore(BaseStore):
+    """A store in the memory of one process, for one event loop at a time."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+        grace_seconds: float = 15.0,
+        eviction_memory_threshold: float = 0.7,
+        safe_memory_threshold: float | None = None,
+        span_size_estimator: SpanSizeEstimator | None = None,
+        memory_capacity_bytes: int | None = None,
+    ) -> None:
+        """Make an empty store.
+
+        Args:
+            clock: The time; None = this machine's. Waits are measured in real time whatever it tells.
+            ids: Where ids come from; None = random ones.
+            grace_seconds: A gap between calls that is longer than this counts as an outage, after which silence is
+                forgiven for as long.
+            eviction_memory_threshold: Spans are evicted beyond it: a float is a share of the capacity, an integer bytes.
+            safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
+            span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
+            memory_capacity_bytes: What the spans may take in all; None = the memory of this machine.
+
+        Raises:
+            InvalidRequestError: A threshold is out of bounds.
+        """
+        super().__init__(ids=ids)
+        self._clock = clock or SystemClock()
+        grace_seconds = check_seconds(grace_seconds, "grace_seconds")
+        self._time = NamespaceClock(self._clock.now, grace_seconds)
+        self._line = ClaimLine()
+        self._finish_waits = FinishWaits()
+        self._completion_waits: set[Wait] = set()
+        self._state = MemoryState(self._time, grace_seconds, on_push=self._line.call, on_finish=self._on_finish)
+        self._alarm = Alarm(self._seconds_left, self._settle_on_time)
+        self._span_memory = SpanMemory(
+            eviction_threshold=eviction_memory_threshold,
+            safe_threshold=safe_memory_threshold,
+            estimator=span_size_estimator,
+            capacity_bytes=memory_capacity_bytes,
+        )
+        self._is_closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Coroutines of one loop may call it at once; other threads and processes may not."""
+        return Capabilities(thread_safe=False, async_safe=True, zero_copy=False, otlp_traces=False)
+
+    async def statistics(self) -> dict[str, Any]:
+        """See the contract."""
+        state = self._state
+        return {
+            "name": type(self).__name__,
+            "total_rollouts": len(state.rollouts),
+            "total_attempts": state.attempt_count,
+            "total_spans": self._span_memory.count,
+            "total_resources": len(state.resources),
+            "total_workers": len(state.workers),
+            "uptime": self._uptime(),
+            "rollouts_by_status": {status: len(index) for status, index in state.by_status.items()},
+            "span_bytes": self._span_memory.used,
+        }
+
+    async def close(self) -> None:
+        """End all waits: they answer with what there is. The store can still be read and written."""
+        self._is_closed = True
+        self._line.call_all()
+        self._finish_waits.wake_all()
+        for wait in self._completion_waits:
+            wait.wake()
+
+    def _begin(self, *spared: str) -> float:
+        """Begin a call that writes: note the time, and settle a few rollouts in passing, but not those spared."""
+        now = self._time.note()
+        self._state.settle_due(now, FEW, spared)
+        return now
+
+    def _seconds_left(self) -> float:
+        soonest = self._state.soonest()
+        return soonest - self._time.peek() if soonest < math.inf else math.inf
+
+    def _settle_on_time(self) -> None:
+        """Settle what came due while somebody waits; no trace if nothing did, as when a clock stands still."""
+        if self._seconds_left() <= 0:
+            now = self._time.note()
+            self._state.settle_all(now)
+            while self._state.admit_ready(now, MANY):
+                pass
+
+    def _on_finish(self, rollout_id: str) -> None:
+        self._finish_waits.finished(rollout_id)
+        for wait in self._completion_waits:
+            wait.wake()
