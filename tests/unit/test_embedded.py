@@ -379,8 +379,8 @@ print(start().pid, flush=True)
 """
 INTERRUPTED = """
 server = start()
-print(server.pid, flush=True)
 try:
+    print(server.pid, flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     time.sleep(0.2)
