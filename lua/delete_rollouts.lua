@@ -60,8 +60,8 @@ local function delete_rollout(rollout, stream, span_ids)
   if rollout.group then
     redis.call("ZREM", key("group", rollout.group), id)
   end
-  redis.call("HINCRBY", key("stats"), "attempts", -#attempts)
-  redis.call("HINCRBY", key("stats"), "spans", -redis.call("XLEN", stream))
+  redis.call("HINCRBY", key("stats"), "attempts", 0 - #attempts) -- a negated 0 would be sent as -0, which is refused
+  redis.call("HINCRBY", key("stats"), "spans", 0 - redis.call("XLEN", stream))
   redis.call("DEL", key("rollout", id), key("task", id), key("metadata", id), key("attempts", id), stream)
 end
 
