@@ -292,7 +292,11 @@ def update_attempt(
 
 
 def release(rollout: RolloutState, attempt: AttemptState, now: float, *, is_latest: bool) -> Step | None:
-    """Hand an attempt back to the head of the queue; None when it is not live, not the latest, or the rollout finished."""
+    """Hand an attempt back to the head of its rollout's queue.
+
+    Returns:
+        None when it has no effect: the attempt is not live, not the latest, or the rollout has finished.
+    """
     if not is_latest or attempt.record.status not in LIVE or rollout.record.status in FINISHED:
         return None
     rollout, attempt = _with_attempt_status(rollout, attempt, "failed", now, "released")

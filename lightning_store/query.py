@@ -40,8 +40,7 @@ def is_in(field: str, values: Collection[str] | None) -> list[Condition]:
     """
     if values is None:
         return []
-    if isinstance(values, str | bytes):
-        raise InvalidRequestError(f"{field}: expected a sequence of values, got {values!r:.200}")
+    _check_values(field, values)
     wanted = frozenset(values)
     return [lambda record: getattr(record, field) in wanted]
 
@@ -70,6 +69,22 @@ def matching(records: Iterable[T], conditions: Sequence[Condition], filter_logic
         return list(records)
     combine = all if filter_logic == "and" else any
     return [record for record in records if combine(condition(record) for condition in conditions)]
+
+
+def _check_values(field: str, values: Collection[str]) -> None:
+    if isinstance(values, str | bytes):
+        raise InvalidRequestError(f"{field}: expected a sequence of values, got {values!r:.200}")
+
+
+def check_query(
+    filter_logic: FilterLogic, sort_order: SortOrder, limit: int, offset: int, status_in: Collection[str] | None
+) -> None:
+    """Refuse what the queries below refuse, for a backend that answers from an index without them."""
+    check_choice(filter_logic, FilterLogic, "filter_logic")
+    check_choice(sort_order, SortOrder, "sort_order")
+    check_page(limit, offset)
+    if status_in is not None:
+        _check_values("status", status_in)
 
 
 def check_choice(value: object, choices: Any, field: str) -> None:

@@ -68,8 +68,8 @@ class AttemptOperations(RolloutOperations):
         last_heartbeat_time: float | Unset = UNSET,
         metadata: dict[str, Any] | Unset = UNSET,
         *,
-        resources_id: str | None | Unset = UNSET,
-        resources_version: int | None | Unset = UNSET,
+        resources_id: str | Unset | None = UNSET,
+        resources_version: int | Unset | None = UNSET,
     ) -> Attempt:
         """See the contract."""
         changes = attempt_changes(

@@ -33,7 +33,8 @@ class MemoryCore(BaseStore):
             ids: Where ids come from; None = random ones.
             grace_seconds: A gap between calls that is longer than this counts as an outage, after which silence is
                 forgiven for as long.
-            eviction_memory_threshold: Spans are evicted beyond it: a float is a share of the capacity, an integer bytes.
+            eviction_memory_threshold: Spans are evicted beyond it: a float is a share of the capacity, an integer is
+                bytes.
             safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
             span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
             memory_capacity_bytes: What the spans may take in all; None = the memory of this machine.

@@ -65,7 +65,7 @@ class CreationIndex:
 
 
 class TimeIndex:
-    """Ids by the time at which they come due; changing a time costs O(log n), looking for what is due O(due · log n)."""
+    """Ids by the time at which they come due: a change costs O(log n), a look at what is due O(due · log n)."""
 
     def __init__(self) -> None:
         self._times: dict[str, float] = {}

@@ -13,8 +13,8 @@ class Queue:
     """One queue.
 
     Attributes:
-        entries: Ids, head first. An entry whose rollout is not queued any more is void; it stays until it is popped, and
-            its rollout may return to it.
+        entries: Ids, head first. An entry whose rollout is not queued any more is void; it stays until it is popped,
+            and its rollout may return to it.
         live: Entries that are not void.
         delayed: Retries of this queue that wait for their delay.
     """

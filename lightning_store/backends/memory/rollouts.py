@@ -11,7 +11,7 @@ from lightning_store.backends.memory.copies import copy_record, copy_rollout
 from lightning_store.backends.memory.state import StoredRollout
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import InvalidRequestError, RolloutNotFoundError
-from lightning_store.query import page_of, query_rollouts
+from lightning_store.query import check_query, page_of, query_rollouts
 from lightning_store.records import (
     DEFAULT_QUEUE,
     AttemptedRollout,
@@ -32,7 +32,6 @@ from lightning_store.requests import (
     check_ids,
     check_lease,
     check_limit,
-    check_page,
     check_prune,
     check_worker_id,
     new_rollout,
@@ -156,11 +155,11 @@ class RolloutOperations(ClaimOperations):
         self,
         rollout_id: str,
         input: Any | Unset = UNSET,
-        mode: RolloutMode | None | Unset = UNSET,
-        resources_id: str | None | Unset = UNSET,
+        mode: RolloutMode | Unset | None = UNSET,
+        resources_id: str | Unset | None = UNSET,
         status: RolloutStatus | Unset = UNSET,
         config: RolloutConfig | Unset = UNSET,
-        metadata: dict[str, Any] | None | Unset = UNSET,
+        metadata: dict[str, Any] | Unset | None = UNSET,
     ) -> Rollout:
         """See the contract."""
         changes = rollout_changes(
@@ -263,12 +262,11 @@ class RolloutOperations(ClaimOperations):
         self._state.settle_all(self._time.note_read())
         statuses = status if status_in is None else status_in
         ids = rollout_ids if rollout_id_in is None else rollout_id_in
-        narrows = filter_logic == "and"
-        only_status = ids is None and rollout_id_contains is None and group_id is None and not isinstance(statuses, str)
-        if sort_by is None and only_status:
-            check_page(limit, offset)
+        if sort_by is None and ids is None and rollout_id_contains is None and group_id is None:
+            check_query(filter_logic, sort_order, limit, offset, statuses)
             return self._indexed_page(statuses, limit, offset)
-        candidates = self._candidates(ids, group_id, statuses) if narrows else self._candidates(None, None, None)
+        narrowing = (ids, group_id, statuses) if filter_logic == "and" else (None, None, None)
+        candidates = self._candidates(*narrowing)
         page = query_rollouts(
             candidates,
             status_in=statuses,

@@ -101,7 +101,7 @@ class SpanMemory:
     """How much memory all spans take, and what happens when it is too much.
 
     Spans of finished rollouts are dropped, the oldest finish first, when the eviction threshold is crossed, until the
-    safe threshold is reached. Spans of unfinished rollouts stay; when the capacity is full of them, new ones are refused.
+    safe threshold is reached. Spans of unfinished rollouts stay; when they fill the capacity, new ones are refused.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class SpanMemory:
                 shelf.is_evicted = True
         if self.used + size > self.capacity:
             raise StoreFullError(
-                f"{self.used} bytes of {self.capacity} are taken by spans of unfinished rollouts, {size} more do not fit"
+                f"spans of unfinished rollouts take {self.used} bytes of {self.capacity}, {size} more do not fit"
             )
 
     def store(self, shelf: SpanShelf, span: Span, size: int, *, renumber: bool) -> Span:
