@@ -6,88 +6,21 @@ It knows a `LightningStore` and nothing of where it lies or who runs the rollout
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from lightning_store.contract import LightningStore
 from lightning_store.demo.learning import Episode, episode_of, improve
 from lightning_store.demo.policy import RESOURCE_NAME, Policy
 from lightning_store.demo.tasks import Task, TaskInput, TaskSet
-from lightning_store.records import EnqueueRolloutRequest, ResourcesUpdate, Rollout, RolloutConfig, RolloutMode
+from lightning_store.demo.training import BatchReport, TrainingResult, TrainingSettings
+from lightning_store.records import EnqueueRolloutRequest, ResourcesUpdate, Rollout, RolloutMode
 
 WAIT_SECONDS: Final = 5.0
-
-Phase: TypeAlias = Literal["enqueued", "finished"]
 
 
 class NoProgressError(RuntimeError):
     """Nothing has finished for too long: there is nobody to run the rollouts, or they all hang."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train.
-
-    Attributes:
-        seed: Decides tasks and chances; the same seed gives the same curve, whoever runs the rollouts.
-        iterations: Batches to learn from, and so versions of the policy beyond the first.
-        tasks_per_batch: Tasks drawn for each batch.
-        group_size: Rollouts of each task, compared with each other.
-        learning_rate: Length of a step.
-        measurements: Rollouts of each held-out task, for the first and for the last policy.
-        config: Limits and retries of every rollout.
-        stall_seconds: How long nothing may finish before training gives up.
-    """
-
-    seed: int = 0
-    iterations: int = 12
-    tasks_per_batch: int = 16
-    group_size: int = 8
-    learning_rate: float = 1.5
-    measurements: int = 2
-    config: RolloutConfig = field(default_factory=RolloutConfig)
-    stall_seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What happens to a batch of rollouts.
-
-    Attributes:
-        phase: `enqueued` when runners may begin, `finished` when all of its rollouts have.
-        version: Version of the policy that it is played with.
-        mode: `train`, or `val` when it measures on held-out tasks.
-        rollouts: Number of its rollouts.
-        mean_reward: Mean over all of them, failed ones counted as 0; None while it runs.
-    """
-
-    phase: Phase
-    version: int
-    mode: RolloutMode
-    rollouts: int
-    mean_reward: float | None = None
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What training came to.
-
-    Attributes:
-        policy: The last policy.
-        versions: Number of versions published.
-        rollouts: Number of rollouts enqueued.
-        curve: Mean reward of each training batch, in the order of the versions that played them.
-        first: Mean reward of the first version on the held-out tasks.
-        last: Mean reward of the last version on the same tasks with the same seeds.
-    """
-
-    policy: Policy
-    versions: int
-    rollouts: int
-    curve: Sequence[float]
-    first: float
-    last: float
 
 
 async def train(

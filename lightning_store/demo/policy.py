@@ -76,10 +76,11 @@ class Policy:
             ValueError: There is none, or it has other features.
         """
         resource = resources.get(RESOURCE_NAME)
-        weights = resource.sampling_parameters.get("weights") if isinstance(resource, LLM) else None
-        if not isinstance(weights, Mapping) or set(weights) != set(FEATURES):
-            raise ValueError(f"the resources carry no policy with the features {', '.join(FEATURES)}")
-        return cls(tuple(float(weights[name]) for name in FEATURES))
+        parameters = resource.sampling_parameters if isinstance(resource, LLM) else {}
+        weights: dict[str, float] = parameters.get("weights", {})
+        if set(weights) == set(FEATURES):
+            return cls(tuple(float(weights[name]) for name in FEATURES))
+        raise ValueError(f"the resources carry no policy with the features {', '.join(FEATURES)}")
 
     def to_resource(self) -> LLM:
         """The policy as a resource."""
