@@ -1,0 +1,74 @@
+"""How a process ends that was asked to: gracefully at the first signal, at once at the second, in time in any case."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from types import FrameType
+from typing import Final
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNAL_EXIT_BASE: Final = 128
+"""Shells add this to the number of the signal that ended a process."""
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
+    """Call `stop` at the first SIGTERM or SIGINT; end the process with 128 + the signal's number at the second.
+
+    Handlers are plain ones, not the event loop's: they work while an agent blocks the loop. Outside of the main thread,
+    where Python allows no handlers, this does nothing.
+
+    Args:
+        stop: Called in the main thread, between any two instructions; it should only tell others.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(SIGNAL_EXIT_BASE + number)
+        stop()
+
+    before = [(number, signal.signal(number, handle)) for number in STOP_SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+class LastResort:
+    """Ends the process when its orderly end takes too long, because an agent blocks the loop or never returns."""
+
+    def __init__(self, seconds: float, before: Callable[[], None]) -> None:
+        """Set up.
+
+        Args:
+            seconds: Time from `arm` to the end.
+            before: Called first, on a thread; what it raises makes the exit code 1 instead of 0.
+        """
+        self._timer = threading.Timer(seconds, self._end, [before])
+        self._timer.daemon = True
+
+    def arm(self) -> None:
+        """Start the clock; once is enough."""
+        if not self._timer.is_alive():
+            self._timer.start()
+
+    def disarm(self) -> None:
+        """The orderly end was in time."""
+        self._timer.cancel()
+
+    @staticmethod
+    def _end(before: Callable[[], None]) -> None:
+        code = 1
+        try:
+            before()
+            code = 0
+        finally:
+            os._exit(code)
