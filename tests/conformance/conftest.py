@@ -1,0 +1,57 @@
+"""One fixture `store` over every store; a test that passes here holds for all of them."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from lightning_store.contract import LightningStore
+from tests.support.clock import SettableClock
+from tests.support.stores import STORE_KINDS, make_backend, redis_source, store_params
+
+MakeStore = Callable[..., LightningStore]
+
+
+@pytest.fixture(params=store_params(*STORE_KINDS))
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Which store; override it with `only_stores(...)`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    """The time of `store`; it stands still until it is moved."""
+    return SettableClock()
+
+
+@pytest.fixture
+def source(store_kind: str, request: pytest.FixtureRequest) -> Any:
+    """Where the stores of this test keep their data; None in memory."""
+    return None if store_kind.endswith("memory") else redis_source(store_kind, request)
+
+
+@pytest.fixture
+async def make_store(store_kind: str, source: Any, namespace: str, clock: SettableClock) -> AsyncIterator[MakeStore]:
+    """Makes stores with options of their own, each with data of its own; `clock=None` = real time."""
+    made: list[Any] = []
+
+    def make(**options: Any) -> LightningStore:
+        options = {"clock": clock} | options
+        made.append(make_backend(store_kind, source, f"{namespace}-{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for store in reversed(made):
+        await store.close()
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> LightningStore:
+    """A new, empty store whose time is `clock`."""
+    return make_store()
+
+
+@pytest.fixture
+def live_store(make_store: MakeStore) -> LightningStore:
+    """A new, empty store in real time, for tests that wait."""
+    return make_store(clock=None)

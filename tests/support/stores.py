@@ -1,0 +1,47 @@
+"""The stores that the conformance suite runs over, and how a test that concerns only some of them says so."""
+
+from typing import Any, Final
+
+import fakeredis
+import pytest
+
+from lightning_store.contract import LightningStore
+
+STORE_KINDS: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis")
+REAL_REDIS: Final = frozenset({"redis", "threaded_redis"})
+ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis")
+ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis")
+
+
+def store_params(*kinds: str) -> list[Any]:
+    """Parameters for the fixture `store_kind`; those on a real server carry the marker `redis`."""
+    return [pytest.param(kind, marks=[pytest.mark.redis] if kind in REAL_REDIS else [], id=kind) for kind in kinds]
+
+
+def only_stores(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test over these stores only; its docstring says why."""
+    return pytest.mark.parametrize("store_kind", store_params(*kinds), indirect=True)
+
+
+def redis_source(kind: str, request: pytest.FixtureRequest) -> Any:
+    """What a Redis store of this kind is made from: a URL of the shared server, or a fake client of its own."""
+    if kind in REAL_REDIS:
+        return request.getfixturevalue("redis_url")
+    return fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
+
+
+def make_backend(kind: str, source: Any, namespace: str, **options: Any) -> LightningStore:
+    """A new store of this kind; on Redis it opens the namespace, in memory it starts empty."""
+    if kind in {"memory", "threaded_memory"}:
+        from lightning_store.backends.memory import InMemoryLightningStore  # noqa: PLC0415 - one backend may be absent
+
+        store: LightningStore = InMemoryLightningStore(**options)
+    else:
+        from lightning_store.backends.redis.store import RedisLightningStore  # noqa: PLC0415 - as above
+
+        store = RedisLightningStore(source, namespace=namespace, **options)
+    if not kind.startswith("threaded"):
+        return store
+    from lightning_store.threaded import LightningStoreThreaded  # noqa: PLC0415 - as above
+
+    return LightningStoreThreaded(store)
