@@ -17,8 +17,8 @@ T = TypeVar("T")
 class LoopThread:
     """One daemon thread that runs one event loop until `stop`.
 
-    Everything on it runs in the given context, not in that of whoever submits it: an agent's current span is no parent
-    of what the store's driver does.
+    Everything on it runs in copies of the given context, not in that of whoever submits it: an agent's current span is
+    no parent of what the store's driver does.
     """
 
     def __init__(self, name: str, context: contextvars.Context) -> None:
@@ -26,7 +26,7 @@ class LoopThread:
 
         Args:
             name: Name of the thread.
-            context: Context of all that runs on the loop; used by this thread only.
+            context: What runs on the loop begins with a copy of it.
         """
         self._context = context
         self._loop = asyncio.new_event_loop()
@@ -36,7 +36,7 @@ class LoopThread:
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Have a function called soon on the loop; does nothing when the loop has ended."""
         try:
-            self._loop.call_soon_threadsafe(function, *args, context=self._context)
+            self._loop.call_soon_threadsafe(function, *args, context=self._context.copy())
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
@@ -68,9 +68,6 @@ class LoopThread:
             self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        self._context.run(self._run_loop)
-
-    def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
