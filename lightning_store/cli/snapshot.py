@@ -110,7 +110,7 @@ async def take_snapshot(store: LightningStore, url: str, namespace: str, *, most
         url=url,
         namespace=namespace,
         time=time.time() if server_time is None else server_time,
-        queues=queues,
+        queues=sorted(queues, key=lambda queue: queue.queue),
         rollouts_by_status=statistics["rollouts_by_status"],
         attempts=statistics["total_attempts"],
         spans=statistics["total_spans"],

@@ -1,0 +1,54 @@
+"""`lightning-store status`."""
+
+from lightning_store.contract import LightningStore
+from tests.support.factories import claim, requests_for
+
+
+async def some_work(store: LightningStore) -> None:
+    await store.enqueue_many_rollouts(requests_for([1, 2, 3]))
+    await store.enqueue_rollout(4, queue="eval")
+    claimed = await claim(store, "worker-1")
+    await store.update_attempt(claimed.rollout_id, "latest", status="succeeded")
+    await claim(store, "worker-2")
+    await store.update_worker("worker-3")
+
+
+def test_status_counts_queues_rollouts_and_workers(cli):
+    cli.on_store(some_work)
+
+    out = cli("status").out
+
+    sections = {part.splitlines()[0]: part.splitlines()[1:] for part in out.split("\n\n")}
+    queues = [row.split() for row in sections["queues:"][1:]]
+    assert [(name, depth, delayed) for name, depth, _, delayed in queues] == [("default", "1", "0"), ("eval", "1", "0")]
+    assert all(oldest.endswith("s") for _, _, oldest, _ in queues)
+    assert [row.split() for row in sections["rollouts:"][1:5]] == [
+        ["queuing", "2"], ["preparing", "1"], ["running", "0"], ["succeeded", "1"],
+    ]  # fmt: skip
+    assert [row.split() for row in sections["workers:"][1:]] == [["idle", "1"], ["busy", "1"], ["unknown", "1"]]
+    assert {row.split()[0] for row in sections["workers heard of last:"][1:]} == {"worker-1", "worker-2", "worker-3"}
+    assert any(row.startswith("memory of the server") and "MiB" in row for row in sections["totals:"])
+
+
+def test_status_as_json_has_no_secrets(cli):
+    cli.on_store(some_work)
+
+    result = cli("status", "--json", "--workers", "1")
+
+    shown = result.json
+    assert {queue["queue"]: queue["depth"] for queue in shown["queues"]} == {"default": 1, "eval": 1}
+    assert all(queue["oldest_seconds"] >= 0 for queue in shown["queues"])
+    assert shown["rollouts_by_status"]["preparing"] == 1
+    assert shown["workers_by_status"] == {"idle": 1, "busy": 1, "unknown": 1}
+    assert [worker["worker_id"] for worker in shown["workers"]] == ["worker-3"]
+    assert shown["memory"]["used_bytes"] > 0
+    assert shown["namespace"] == cli.namespace
+    assert shown["url"].startswith("redis://***@127.0.0.1:")
+    assert cli.url.split("@")[0].split(":")[-1] not in result.out
+
+
+def test_status_of_a_new_namespace_is_all_zero(cli):
+    result = cli("status", "--json")
+
+    assert result.code == 0
+    assert set(result.json["rollouts_by_status"].values()) == {0}

@@ -1,0 +1,90 @@
+"""Runs the command line inside of a test, or as a process of its own."""
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+
+from lightning_store.cli import main
+from lightning_store.connect import open_store
+from lightning_store.contract import LightningStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output, which is JSON."""
+        return json.loads(self.out)
+
+
+class CommandLine:
+    """Runs commands against one namespace, and code of the test on its store."""
+
+    def __init__(
+        self, url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.url = url
+        self.namespace = namespace
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        monkeypatch.setenv("LIGHTNING_STORE_URL", url)
+        monkeypatch.setenv("LIGHTNING_STORE_NAMESPACE", namespace)
+        monkeypatch.setenv("COLUMNS", "200")
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Result:
+        """Run one command in this process."""
+        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        self._capsys.readouterr()
+        code = main(arguments)
+        captured = self._capsys.readouterr()
+        return Result(int(code), captured.out, captured.err)
+
+    def on_store(self, work: Callable[[LightningStore], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function on the store of the namespace."""
+
+        async def run() -> T:
+            store = open_store(self.url, self.namespace)
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+
+def start_process(
+    arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[str]":
+    """Start `python -m lightning_store` with its output on pipes; the caller waits for it."""
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_STORE_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lightning_store", *arguments],
+        env={**settings, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        text=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
+    )
+
+
+def run_process(
+    arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 30.0
+) -> Result:
+    """Run `python -m lightning_store` to its end."""
+    process = start_process(arguments, environment=environment)
+    out, err = process.communicate(timeout=timeout)
+    return Result(process.returncode, out, err)
