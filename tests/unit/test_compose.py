@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from lightning_store import RedisLightningStore
 from lightning_store.cli import app
+from tests.support.factories import reward_span, some_resources
 from tests.support.redis_server import binary_under_test
 
 CHECKOUT = Path(__file__).parents[2]
@@ -161,6 +162,13 @@ def runner(port):
         yield connection
 
 
+@pytest.fixture
+async def runners_store(port, namespace):
+    store = RedisLightningStore(f"redis://runner:{RUNNER_PASSWORD}@127.0.0.1:{port}/0", namespace=namespace)
+    yield store
+    await store.close()
+
+
 class TestRedis:
     def test_keeps_what_it_acknowledged_and_drops_nothing(self, admin):
         assert admin.config_get("appendonly") == {"appendonly": "yes"}
@@ -213,17 +221,31 @@ class TestRunnersRights:
     def test_what_clients_need_besides_is_allowed(self, runner, command):
         assert runner.execute_command(*command.split())
 
-    async def test_rights_are_enough_for_a_rollout_from_end_to_end(self, port, namespace):
-        store = RedisLightningStore(f"redis://runner:{RUNNER_PASSWORD}@127.0.0.1:{port}/0", namespace=namespace)
-        try:
-            rollout = await store.enqueue_rollout(input={"question": "6 * 7"})
-            claimed = await store.dequeue_rollout(worker_id="worker-1")
-            await store.update_attempt(rollout.rollout_id, claimed.attempt.attempt_id, status="succeeded")
-            (done,) = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=5)
-            assert done.status == "succeeded"
-            assert await store.dequeue_rollout(worker_id="worker-1", timeout=0.1) is None
-        finally:
-            await store.close()
+    async def test_rights_are_enough_for_a_rollout_from_end_to_end(self, runners_store):
+        store = runners_store
+        await store.update_resources("policy", some_resources())
+        rollout = await store.enqueue_rollout(input={"question": "6 * 7"}, group_id="task-1")
+        claimed = await store.dequeue_rollout(worker_id="worker-1", lease_seconds=60)
+        await store.renew("worker-1", [(claimed.rollout_id, claimed.attempt.attempt_id)], {"cpu": 0.5})
+        assert await store.add_many_spans([reward_span(claimed, 0.5)], renumber=True)
+        await store.update_attempt(rollout.rollout_id, claimed.attempt.attempt_id, status="succeeded")
+        (done,) = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=5)
+        assert done.status == "succeeded"
+        assert await store.rewards([rollout.rollout_id]) == {rollout.rollout_id: 0.5}
+        assert len((await store.completions(group_id="task-1")).items) == 1
+
+    async def test_rights_are_enough_for_waiting_looking_and_clearing_up(self, runners_store):
+        store = runners_store
+        assert await store.dequeue_rollout(worker_id="worker-1", timeout=0.2) is None
+        started = await store.start_rollout(input={}, worker_id="worker-1")
+        await store.release_attempt(started.rollout_id, started.attempt.attempt_id)
+        assert (await store.query_rollouts(status_in=["requeuing"])).total == 1
+        assert (await store.query_workers()).total == 1
+        assert await store.query_queues()
+        assert await store.query_events()
+        await store.expire_attempts()
+        await store.cancel_rollouts([started.rollout_id])
+        assert await store.delete_rollouts([started.rollout_id]) == [started.rollout_id]
 
 
 def test_documented_check_is_a_real_command():
