@@ -59,6 +59,9 @@ class MemoryCore(BaseStore):
         )
         self._is_closed = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("an in-memory store lives in one process; a pickled one would be another store")
+
     @property
     def capabilities(self) -> Capabilities:
         """Coroutines of one loop may call it at once; other threads and processes may not."""
