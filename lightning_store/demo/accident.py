@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lightning_store.contract import LightningStore
 from lightning_store.demo.processes import Child
-from lightning_store.records import AttemptedRollout
+from lightning_store.records import AttemptedRollout, Worker
 from lightning_store.status import ACTIVE
 
 
@@ -17,7 +17,7 @@ class Accident:
         runner: Its name.
         pid: Its process id.
         held: The rollouts that it held when it died.
-        workers: The workers that held them, as the store names them.
+        workers: Its workers, as the store names them.
     """
 
     runner: str
@@ -31,13 +31,14 @@ async def kill_busy_runner(store: LightningStore, runners: Sequence[Child]) -> A
 
     Each is frozen while we look, so that what it holds does not change between the look and the kill.
     """
+    workers = (await store.query_workers()).items
     for runner in runners:
+        names = {worker.worker_id for worker in workers if is_worker_of(worker, runner)}
         runner.freeze()
-        held = await _held_by(store, runner)
+        held = await _held_by(store, names)
         if held:
             runner.kill()
-            workers = frozenset(rollout.attempt.worker_id or "" for rollout in held)
-            return Accident(runner.name, runner.pid, tuple(rollout.rollout_id for rollout in held), workers)
+            return Accident(runner.name, runner.pid, tuple(held), frozenset(names))
         runner.resume()
     return None
 
@@ -48,16 +49,19 @@ async def count_run_again(store: LightningStore, accident: Accident) -> int:
     return sum(isinstance(rollout, AttemptedRollout) and rollout.attempt.sequence_id > 1 for rollout in rollouts)
 
 
-async def _held_by(store: LightningStore, runner: Child) -> list[AttemptedRollout]:
-    """What the workers of a frozen runner hold."""
+def is_worker_of(worker: Worker, runner: Child) -> bool:
+    """Whether a worker belongs to this runner process, by what its heartbeats tell."""
+    return (worker.heartbeat_stats or {}).get("pid") == runner.pid
+
+
+async def _held_by(store: LightningStore, names: set[str]) -> list[str]:
+    """Ids of the rollouts that the workers of a frozen runner hold."""
     # Asked twice: what the runner sent before it froze may reach the store after the first question, not after its
     # answer.
     await store.query_rollouts(status_in=list(ACTIVE))
     rollouts = await store.query_rollouts(status_in=list(ACTIVE))
-    attempted = [rollout for rollout in rollouts if isinstance(rollout, AttemptedRollout)]
-    return [rollout for rollout in attempted if is_worker_of(rollout.attempt.worker_id, runner)]
-
-
-def is_worker_of(worker_id: str | None, runner: Child) -> bool:
-    """Whether a worker, by its name in the store, belongs to this runner process."""
-    return worker_id is not None and str(runner.pid) in worker_id.split("-")
+    return [
+        rollout.rollout_id
+        for rollout in rollouts
+        if isinstance(rollout, AttemptedRollout) and rollout.attempt.worker_id in names
+    ]

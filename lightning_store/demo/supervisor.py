@@ -185,7 +185,7 @@ class Supervisor:
 
 def runner_state(runner: Child, workers: Sequence[Worker]) -> str:
     """What a runner is doing, as the store knows it."""
-    own = [worker for worker in workers if is_worker_of(worker.worker_id, runner)]
+    own = [worker for worker in workers if is_worker_of(worker, runner)]
     if not own:
         return "starting"
     busy = sum(worker.status == "busy" for worker in own)

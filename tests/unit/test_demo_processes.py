@@ -45,7 +45,7 @@ def lines_of(child, count):
 
 
 def test_a_child_is_read_line_by_line(children, module):
-    code = "import os, sys; print('one'); sys.stdout.write('tw'); sys.stdout.flush(); print('o', os.environ['DEMO_SECRET'])"
+    code = "import os; print('one'); print('tw', end='', flush=True); print('o', os.environ['DEMO_SECRET'])"
     child = children.start("reader", module("talks", code), is_read=True)
     assert lines_of(child, 2) == ["one", "two hidden"]
     assert child.wait(15)
