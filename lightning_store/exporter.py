@@ -192,6 +192,12 @@ class LightningSpanExporter(SpanExporter):
         with self._lock:
             return dict(self._lost.get((rollout_id, attempt_id), {}))
 
+    def unsettled(self, identity: Identity) -> int:
+        """How many spans of an attempt are neither stored nor lost yet."""
+        with self._lock:
+            channel = self._channels.get(identity)
+            return 0 if channel is None else channel.unsettled
+
     @property
     def lost_in_all(self) -> dict[str, int]:
         """Number of lost spans by reason, of all attempts since the start."""

@@ -54,8 +54,8 @@ class Reach:
         self._lock = threading.Lock()
         self._lost_at: float | None = None
 
-    def failed(self, error: BaseException) -> None:
-        """A call did not get through."""
+    def failed(self, error: BaseException | str) -> None:
+        """A call did not get through, and why."""
         with self._lock:
             is_new = self._lost_at is None
             if is_new:
@@ -76,7 +76,7 @@ class Reach:
         while True:
             try:
                 result = await call()
-            except StoreUnavailableError as error:  # noqa: PERF203 - a wait
+            except StoreUnavailableError as error:
                 self.failed(error)
                 await asyncio.sleep(backoff.next_seconds())
             else:

@@ -72,9 +72,12 @@ class _Scopes:
         with self._lock:
             self._running[scope.identity] = scope
 
-    def end(self, scope: AttemptScope) -> None:
+    def end(self, scope: AttemptScope, *, remember: bool) -> None:
+        """The agent has ended; `remember`: spans of threads that it left behind are still wanted."""
         with self._lock:
             self._running.pop(scope.identity, None)
+            if not remember:
+                return
             self._ended[scope.identity] = scope
             self._order.append(scope.identity)
             if len(self._order) > REMEMBERED_SCOPES:

@@ -16,10 +16,10 @@ from lightning_store.patience import Reach
 from lightning_store.requests import check_free_id, check_lease, check_limit, check_seconds, claim_request
 from lightning_store.runner.calling import Agent
 from lightning_store.runner.renewal import Renewal
-from lightning_store.runner.signals import LastResort, stop_on_signals
 from lightning_store.runner.slot import Slot
 from lightning_store.runner.stats import RunnerStats
 from lightning_store.runner.surroundings import Surroundings
+from lightning_store.signals import LastResort, stop_on_signals
 from lightning_store.tracing import agent_tracer
 
 logger = logging.getLogger("lightning_store")
