@@ -232,7 +232,7 @@ def test_the_help_is_fast_because_it_imports_no_driver():
     slow = ("redis", "opentelemetry", "numpy", "rich.live", "psutil")
     found = subprocess.run([sys.executable, "-c", code % (slow,)], capture_output=True, text=True, check=True)
 
-    assert found.stdout.splitlines()[-1] == "set()"
+    assert found.stdout.splitlines()[-1] == "[]"
 
 
 def test_main_takes_the_arguments_of_the_process(monkeypatch, capsys):
