@@ -151,8 +151,14 @@ class Runner:
         finally:
             last_resort.disarm()
 
-    def stop(self) -> None:
-        """Claim no more, let running agents finish within the grace time, then end `run`; from any thread."""
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """Claim no more, let running agents finish within the grace time, then end `run`; from any thread.
+
+        Args:
+            grace_seconds: Shortens the grace time, if it has not begun yet; None leaves it.
+        """
+        if grace_seconds is not None:
+            self._grace_seconds = min(self._grace_seconds, grace_seconds)
         self._stop_asked = True
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None and not loop.is_closed():

@@ -1,0 +1,54 @@
+"""One of several runner processes; started by its parent with the number of a pipe, and ended when that closes."""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Final
+
+from lightning_store.connect import redact
+from lightning_store.errors import InvalidRequestError, LightningStoreError
+from lightning_store.runner.command import exit_for_certain, run_here
+from lightning_store.runner.options import RunnerOptions
+from lightning_store.runner.processes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from lightning_store.runner.runner import Runner
+
+ORPHAN_GRACE_SECONDS: Final = 5.0
+ORPHAN_END_SECONDS: Final = 20.0
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
+
+
+def main() -> int:
+    """Run as the parent says, until a signal, or until the parent is gone."""
+    lifeline = int(sys.argv[1])
+    os.set_inheritable(lifeline, False)  # what agents start must not be bound to it
+    with os.fdopen(os.dup(lifeline), "rb", buffering=0) as pipe:
+        line = pipe.readline()
+    if not line:
+        return EXIT_OK
+    options = RunnerOptions.from_json(json.loads(line))
+    logging.basicConfig(level=options.log_level, format=LOG_FORMAT)
+    try:
+        run_here(options, lambda runner: _end_with_parent(lifeline, runner))
+        exit_for_certain(EXIT_OK)
+    except LightningStoreError as error:
+        sys.stderr.write(f"error: {redact(str(error), options.redis_url)}\n")
+        return EXIT_USAGE if isinstance(error, InvalidRequestError) else EXIT_FAILED
+    return EXIT_OK
+
+
+def _end_with_parent(lifeline: int, runner: Runner) -> None:
+    def watch() -> None:
+        os.read(lifeline, 1)  # returns at the end of the pipe: the parent writes nothing more
+        logging.getLogger("lightning_store").error("the parent process is gone, so this one ends")
+        runner.stop(ORPHAN_GRACE_SECONDS)
+        time.sleep(ORPHAN_GRACE_SECONDS + ORPHAN_END_SECONDS)
+        os._exit(EXIT_FAILED)  # an agent holds the loop
+
+    threading.Thread(target=watch, name="lightning-store-parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
