@@ -6,11 +6,12 @@ import secrets
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from lightning_store.connect import open_store, redact
+from lightning_store.demo.cleaning import remove_namespace
 from lightning_store.demo.closing import Figures, count
 from lightning_store.demo.options import DemoOptions
 from lightning_store.demo.processes import Children
@@ -18,9 +19,7 @@ from lightning_store.demo.supervisor import DemoError, Supervisor
 from lightning_store.demo.training import TrainingResult
 from lightning_store.demo.view import View, choose_view
 from lightning_store.embedded import EmbeddedRedis
-from lightning_store.errors import StoreUnavailableError
 from lightning_store.serverinfo import check_reachable
-from lightning_store.status import ACTIVE, QUEUED
 
 if TYPE_CHECKING:
     from lightning_store.backends.redis.store import RedisLightningStore
@@ -29,7 +28,6 @@ __all__ = ["DemoError", "DemoOptions", "run_demo"]
 
 PICTURE: Final = "learning_curve.png"
 LOGS: Final = "logs"
-CLEANING_SECONDS: Final = 10.0
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -52,7 +50,7 @@ def run_demo(options: DemoOptions) -> int:
         url = _redis(options, view, stack)
         namespace = f"demo-{secrets.token_hex(4)}"
         if options.redis_url is not None:
-            stack.callback(_clean, url, namespace)
+            stack.callback(remove_namespace, url, namespace)
         environment = {"LIGHTNING_STORE_URL": url, "LIGHTNING_STORE_NAMESPACE": namespace}
         children = stack.enter_context(Children(options.output_dir / LOGS, environment))
         result, figures = asyncio.run(_play(options, open_store(url, namespace), children, view))
@@ -113,18 +111,3 @@ def _close(options: DemoOptions, result: TrainingResult, figures: Figures) -> in
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
     return 1 if complaints else 0
-
-
-def _clean(url: str, namespace: str) -> None:
-    """Leave little behind on a Redis that is not ours, if it still answers."""
-    with suppress(StoreUnavailableError, asyncio.TimeoutError):
-        asyncio.run(asyncio.wait_for(_remove_rollouts(url, namespace), CLEANING_SECONDS))
-
-
-async def _remove_rollouts(url: str, namespace: str) -> None:
-    store = open_store(url, namespace)
-    try:
-        await store.cancel_rollouts(status_in=[*QUEUED, *ACTIVE])
-        await store.prune(keep_latest=0)
-    finally:
-        await store.close()

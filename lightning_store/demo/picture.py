@@ -16,7 +16,7 @@ def save_picture(result: TrainingResult, seed: int, path: Path) -> None:
     axes = figure.add_subplot()
     versions = range(1, len(result.curve) + 1)
     axes.plot(versions, result.curve, marker="o", label="training batch of this version")
-    axes.plot([1, result.versions], [result.first, result.last], "s--", label="held-out tasks, first and last version")
+    axes.plot([1, result.versions], [result.first, result.last], "s", label="held-out tasks, first and last version")
     axes.set(
         title=f"Numbers game: {result.rollouts} rollouts, seed {seed}",
         xlabel="version of the policy",

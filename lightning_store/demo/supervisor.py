@@ -180,7 +180,7 @@ class Supervisor:
     def _retries(self) -> str:
         if self.accident is None:
             return "none yet"
-        return f"{self._run_again} of {len(self.accident.held)} rollouts that {self.accident.runner} held run again"
+        return f"{self.accident.runner} killed, {self._run_again} of {len(self.accident.held)} it held run again"
 
 
 def runner_state(runner: Child, workers: Sequence[Worker]) -> str:

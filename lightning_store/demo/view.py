@@ -159,7 +159,8 @@ class LiveView(View):
 def draw(frame: Frame, lines: Sequence[str]) -> RenderableType:
     """The picture of a frame, for a terminal of 80 columns or more."""
     title = f"The numbers game · policy version {frame.version}" if frame.version else "The numbers game"
-    parts = (_rollouts(frame), _processes(frame.processes), _curve(frame.curve), Text("\n".join(lines), style="dim"))
+    events = Text("\n".join(["", *lines]), style="dim")
+    parts = (_rollouts(frame), _processes(frame.processes), _curve(frame.curve), events)
     return Panel(Group(*parts), title=title, width=80)
 
 
