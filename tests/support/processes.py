@@ -13,6 +13,11 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def all_command_lines() -> str:
+    """The command lines of all processes, as everybody on this machine may read them."""
+    return "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+
+
 def wait_until_gone(pid: int, timeout_seconds: float = 15.0) -> bool:
     """Watch until the process is gone; False when it still runs at the end."""
     deadline = time.monotonic() + timeout_seconds

@@ -8,7 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 import typer
@@ -19,6 +18,7 @@ from redis.retry import Retry
 from lightning_store import RedisLightningStore
 from lightning_store.cli import app
 from tests.support.factories import reward_span, some_resources
+from tests.support.processes import all_command_lines
 from tests.support.redis_server import binary_under_test
 
 CHECKOUT = Path(__file__).parents[2]
@@ -175,10 +175,9 @@ class TestRedis:
         assert admin.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
     def test_passwords_are_on_no_command_line(self, port):
-        for process in psutil.process_iter(["cmdline"]):
-            words = " ".join(process.info["cmdline"] or [])
-            assert ADMIN_PASSWORD not in words
-            assert RUNNER_PASSWORD not in words
+        words = all_command_lines()
+        assert ADMIN_PASSWORD not in words
+        assert RUNNER_PASSWORD not in words
 
     def test_nobody_enters_without_password(self, port):
         with client(port, "default", None) as connection, pytest.raises(redis.AuthenticationError):
