@@ -122,7 +122,8 @@ class EnqueueRolloutRequest(BaseModel):
     """One rollout to enqueue.
 
     Attributes:
-        rollout_id: The caller's id; enqueuing it again returns the stored rollout. None = made by the store (extension).
+        rollout_id: The caller's id; enqueuing it again returns the stored rollout. None = made by the store
+            (extension).
         group_id: Names the rollouts of one task (extension).
         queue: The queue to wait in (extension).
     """

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.attempts import AttemptOperations
@@ -35,6 +35,7 @@ from lightning_store.requests import (
     rollout_changes,
 )
 
+_LONG_LINE: Final = 64
 _CREATED = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
 
@@ -110,20 +111,22 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         """Claim, or wait in line for work until the time is over."""
         line = self._line(request.queues)
         until = asyncio.get_running_loop().time() + request.timeout
-        woken = False
+        woken = looked = False
         while True:
-            # Where others wait already, nothing can be claimed: the newcomer joins the line at once.
-            if woken or not len(line):
+            # Where many wait already, nothing can be claimed: a newcomer joins the line and claims when it is woken.
+            if woken or len(line) < _LONG_LINE:
                 claimed, next_seconds = await self._claim_shielded(request)
                 if claimed:
                     return claimed
+                looked = True
                 if next_seconds is not None:
                     line.expect(next_seconds)
             if not await line.wait(until - asyncio.get_running_loop().time(), first=woken):
-                if line.error is not None:
-                    raise line.error
-                return []
+                break
             woken = True
+        if line.error is not None:
+            raise line.error
+        return [] if looked else (await self._claim_shielded(request))[0]
 
     def _line(self, queues: tuple[str, ...]) -> WakeLine:
         lines = self._loops.get().lines
