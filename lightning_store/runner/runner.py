@@ -58,6 +58,10 @@ class Runner:
     Each of the `concurrency` workers claims one rollout at a time under its own worker id. Heartbeats keep the leases;
     they come from a thread of their own, so a busy agent does not lose its lease, unless it is in C code that never
     lets other threads run. When the store is out of reach, the runner waits for it and goes on.
+
+    Attributes:
+        store: The store, or the wrapper that makes it safe to call from any thread.
+        worker_ids: Names of the workers.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class Runner:
         claim_request(1, worker_id, queues, poll_seconds, lease_seconds)
         if check_seconds(poll_seconds, "poll_seconds") < SHORTEST_POLL_SECONDS:
             raise InvalidRequestError(f"poll_seconds: expected at least {SHORTEST_POLL_SECONDS}, got {poll_seconds}")
-        self._store = callable_from_any_thread(store)
+        self.store = callable_from_any_thread(store)
         self._agent = agent
         self._queues = tuple(queues)
         self._lease_seconds = lease_seconds
@@ -116,10 +120,10 @@ class Runner:
             LightningStoreError: The store refuses for good, for instance because of its schema version.
         """
         self._loop = asyncio.get_running_loop()
-        exporter = LightningSpanExporter(self._store)
+        exporter = LightningSpanExporter(self.store)
         around = self._surroundings(exporter)
         slots = [Slot(around, worker_id) for worker_id in self.worker_ids]
-        self._renewal = Renewal(self._store, slots, self._lease_seconds, around.stats.read)
+        self._renewal = Renewal(self.store, slots, self._lease_seconds, around.stats.read)
         self._renewal.start()
         logger.info("runner started workers=%s queues=%s", ",".join(self.worker_ids), ",".join(self._queues))
         try:
@@ -166,7 +170,7 @@ class Runner:
 
     def _surroundings(self, exporter: LightningSpanExporter) -> Surroundings:
         around = Surroundings(
-            store=self._store,
+            store=self.store,
             agent=self._agent,
             agent_name=_name_of(self._agent),
             tracer=agent_tracer(),

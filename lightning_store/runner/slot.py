@@ -49,7 +49,7 @@ class Slot:
         backoff = Backoff()
         stop: asyncio.Future[Any] = asyncio.ensure_future(self._around.stopping.wait())
         try:
-            while not stop.done():
+            while not self._around.stopping.is_set():
                 try:
                     rollout = await self._claim(stop)
                 except Exception as error:  # noqa: BLE001 - sorted out there
