@@ -46,8 +46,10 @@ class Child:
         return self._process.poll()
 
     def freeze(self) -> None:
-        """Suspend it: nothing it does changes while somebody looks."""
+        """Suspend it, so that nothing changes while somebody looks; returns when it has stopped or ended."""
         self._signal(signal.SIGSTOP)
+        if self.exit_code is None:
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Go on after `freeze`."""
