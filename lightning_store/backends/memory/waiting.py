@@ -206,9 +206,10 @@ class Alarm:
         try:
             yield
         finally:
-            self._waiting[loop] -= 1
-            if not self._waiting[loop]:
-                del self._waiting[loop]
+            left = self._waiting.pop(loop, 1) - 1  # a loop that was closed is gone already
+            if left:
+                self._waiting[loop] = left
+            else:
                 self._disarm(loop)
 
     def rearm(self) -> None:
