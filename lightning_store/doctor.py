@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import redis
+from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.keys import SCHEMA, Keys
 from lightning_store.connect import redact
@@ -140,26 +140,28 @@ def gather(url: str, namespace: str) -> Facts:
 
 def _read_config(client: Client) -> dict[str, str]:
     """What CONFIG GET tells; managed servers forbid it."""
-    found: dict[str, str] = {}
-    for answer in _send(client, [("CONFIG GET", name) for name in CONFIG_NAMES]):
-        found.update(answer if isinstance(answer, dict) else {})
-    return found
+    answers = _send(client, [("CONFIG GET", name) for name in CONFIG_NAMES])
+    return {name: answer[name] for name, answer in zip(CONFIG_NAMES, answers, strict=True) if _has(answer, name)}
+
+
+def _has(answer: Any, name: str) -> bool:
+    return isinstance(answer, dict) and name in answer
 
 
 def _read_schema(client: Client, keys: Keys) -> tuple[str | None, bool]:
     try:
         return client.hget(keys.meta, "schema"), True
-    except redis.exceptions.ResponseError:
+    except redis_errors.ResponseError:
         return None, False
 
 
 def _ping(client: Client) -> tuple[float, ...]:
-    pings = []
+    pings: list[float] = []
     for _ in range(PINGS):
         start = time.perf_counter()
         try:
             client.ping()
-        except redis.exceptions.ResponseError:
+        except redis_errors.ResponseError:
             return ()
         pings.append(time.perf_counter() - start)
     return tuple(pings)
@@ -212,21 +214,21 @@ def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
 
 def _is_denied(answer: object, by: str) -> bool:
     """Whether we lack the right to the command, or to its key."""
-    if not isinstance(answer, redis.exceptions.NoPermissionError):
+    if not isinstance(answer, redis_errors.NoPermissionError):
         return False
     return ("access" in str(answer)) == (by == "key")
 
 
 def _refuses_writes(answer: object) -> bool:
-    if isinstance(answer, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
+    if isinstance(answer, redis_errors.OutOfMemoryError | redis_errors.ReadOnlyError):
         return True
-    return isinstance(answer, redis.exceptions.ResponseError) and str(answer).startswith(("MISCONF", "NOREPLICAS"))
+    return isinstance(answer, redis_errors.ResponseError) and str(answer).startswith(("MISCONF", "NOREPLICAS"))
 
 
 def _user(client: Client) -> str:
     try:
         return str(client.acl_whoami())
-    except redis.exceptions.ResponseError:
+    except redis_errors.ResponseError:
         return str(client.connection_pool.connection_kwargs.get("username") or "default")
 
 

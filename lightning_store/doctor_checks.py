@@ -81,8 +81,8 @@ class Facts:
         redis_cli: How a person reaches the server, for commands that mend.
     """
 
-    info: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, str] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict[str, Any])
+    config: dict[str, str] = field(default_factory=dict[str, str])
     pings: tuple[float, ...] = ()
     clock_difference: float | None = None
     clock_uncertainty: float = 0.0
@@ -253,7 +253,7 @@ def check_schema(facts: Facts) -> Finding:
 def check_permissions(facts: Facts) -> Finding:
     """All commands that a store needs are allowed, on its keys."""
     trials = facts.trials
-    parts = []
+    parts: list[str] = []
     if trials.denied:
         parts.append(f"may not run {' '.join(trials.denied)}")
     if trials.denied_keys:

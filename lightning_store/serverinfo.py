@@ -1,11 +1,12 @@
 """Asks a Redis server about itself, by a plain synchronous client: short time-outs, no retries."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import redis
+from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -40,7 +41,7 @@ class Memory:
 
 
 @contextmanager
-def plain_client(url: str) -> Iterator[Client]:
+def plain_client(url: str) -> Generator[Client, None, None]:
     """A client for a few questions, which has got its first answer; it is closed at the end.
 
     Raises:
@@ -57,7 +58,7 @@ def plain_client(url: str) -> Iterator[Client]:
     try:
         with client:
             yield client
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+    except (redis_errors.ConnectionError, redis_errors.TimeoutError) as error:
         raise _unavailable(url, error) from error
 
 
@@ -74,9 +75,9 @@ def _connect(url: str) -> Client:
     )
     try:
         client.ping()
-    except redis.exceptions.NoPermissionError:
+    except redis_errors.NoPermissionError:
         pass  # it answers and knows us; which commands are missing is the doctor's matter
-    except (redis.exceptions.RedisError, OSError) as error:
+    except (redis_errors.RedisError, OSError) as error:
         client.close()
         raise _unavailable(url, error) from error
     return client
@@ -84,7 +85,7 @@ def _connect(url: str) -> Client:
 
 def _unavailable(url: str, error: Exception) -> LightningStoreError:
     reason = redact(str(error), url).rstrip(".") or type(error).__name__
-    if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.AuthorizationError):
+    if isinstance(error, redis_errors.AuthenticationError | redis_errors.AuthorizationError):
         return AccessDeniedError(f"Redis at {redact(url)} does not let us in: {reason}")
     return StoreUnavailableError(f"no answer from Redis at {redact(url)}: {reason}")
 
@@ -105,7 +106,7 @@ def read_info(client: Client, section: str) -> dict[str, Any]:
     """One section of INFO; empty when the server does not allow it."""
     try:
         return dict(client.info(section))
-    except redis.exceptions.ResponseError:
+    except redis_errors.ResponseError:
         return {}
 
 
@@ -134,6 +135,6 @@ def read_time(client: Client) -> float | None:
     """The server's time in seconds since the epoch; None when we may not ask."""
     try:
         seconds, microseconds = client.time()
-    except redis.exceptions.ResponseError:
+    except redis_errors.ResponseError:
         return None
     return float(seconds + microseconds / 1e6)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli import demo, enqueue, examine, rollouts, spans, status, up, wait
+from lightning_store.cli import demo, enqueue, examine, rollouts, spans, status, up, wait, work
 from lightning_store.cli.exits import CommandError, ExitCode, exit_code_of
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
@@ -43,6 +43,7 @@ def _root(
 
 demo.add_to(app)
 up.add_to(app)
+work.add_to(app)
 enqueue.add_to(app)
 status.add_to(app)
 rollouts.add_to(app)

@@ -62,7 +62,7 @@ def enqueue(
     from lightning_store.status import ATTEMPT_STATUSES  # noqa: PLC0415
 
     place = target(redis_url, namespace)
-    defaults = {
+    defaults: dict[str, Any] = {
         "queue": queue,
         "group_id": group,
         "mode": one_of(mode, ("train", "val", "test"), "--mode"),

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -95,7 +95,7 @@ def target(redis_url: str | None, namespace: str | None) -> Target:
 
 
 @asynccontextmanager
-async def opened(target: Target) -> "AsyncIterator[RedisLightningStore]":
+async def opened(target: Target) -> "AsyncGenerator[RedisLightningStore, None]":
     """The store of a target, open; a server that does not answer is told at once, not after retries.
 
     Raises:

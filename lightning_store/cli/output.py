@@ -32,7 +32,7 @@ class Table:
 
     title: str
     columns: Sequence[str] = ()
-    rows: list[Sequence[object]] = field(default_factory=list)
+    rows: list[Sequence[object]] = field(default_factory=list[Sequence[object]])
 
 
 def is_terminal() -> bool:
@@ -85,7 +85,7 @@ def drawn(tables: Sequence[Table]) -> "Group":
     from rich.console import Group  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    parts = []
+    parts: list[table.Table] = []
     for one in tables:
         grid = table.Table(title=one.title or None, title_justify="left", box=box.SIMPLE, show_header=bool(one.columns))
         for heading in one.columns or ("", "") if one.rows else ("",):

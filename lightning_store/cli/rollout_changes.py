@@ -28,9 +28,9 @@ class Outcome:
         unknown: Ids that were named and do not exist.
     """
 
-    done: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list[str])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    unknown: list[str] = field(default_factory=list[str])
 
 
 async def cancel_rollouts(

@@ -34,8 +34,8 @@ class BadLine:
 class Tasks:
     """What was read: the requests, in the order of their lines, and the lines that are none."""
 
-    requests: list[EnqueueRolloutRequest] = field(default_factory=list)
-    bad_lines: list[BadLine] = field(default_factory=list)
+    requests: list[EnqueueRolloutRequest] = field(default_factory=list[EnqueueRolloutRequest])
+    bad_lines: list[BadLine] = field(default_factory=list[BadLine])
 
 
 def read_tasks(lines: Iterable[bytes], defaults: dict[str, Any], *, whole_requests: bool) -> Tasks:
@@ -79,7 +79,7 @@ def check_request(fields: dict[str, Any]) -> EnqueueRolloutRequest:
 def _request_fields(value: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequestError(f"expected an object with the fields of a request, got {type(value).__name__}")
-    fields = {**defaults, **value}
+    fields: dict[str, Any] = {**defaults, **value}
     if isinstance(value.get("config"), dict):
         fields["config"] = {**(defaults.get("config") or {}), **value["config"]}
     return fields

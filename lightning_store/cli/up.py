@@ -3,12 +3,10 @@
 import os
 import secrets
 import shlex
-import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Final
 
 import typer
@@ -17,7 +15,6 @@ from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import URL_VARIABLE, Debug, one_of
 from lightning_store.cli.output import say
 
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LOOK_SECONDS: Final = 0.5
 URL_FILE: Final = "url"
 
@@ -43,11 +40,12 @@ def up(
     ] = None,
     debug: Debug = False,
 ) -> int:
-    """Run a Redis in the foreground, for this machine only, until SIGINT or SIGTERM.
+    """Run a Redis in the foreground, for this machine only, until Ctrl-C or SIGTERM.
 
     The URL, which has the password, is written into the file `url` in the data folder; only you can read it.
     """
     from lightning_store.embedded import EmbeddedRedis  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.signals import stop_on_signals  # noqa: PLC0415
 
     fsync = one_of(appendfsync, ("everysec", "always"), "--appendfsync")
     settings = {} if maxmemory is None else {"maxmemory": maxmemory}
@@ -55,7 +53,8 @@ def up(
         server = EmbeddedRedis(data, appendfsync=fsync, port=port, unix_socket=unix_socket, settings=settings)
     except ValueError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
-    with stop_event() as stop, server, _url_file(data.absolute() / URL_FILE, server.url) as file:
+    stop = threading.Event()
+    with stop_on_signals(stop.set), server, _url_file(data.absolute() / URL_FILE, server.url) as file:
         binary = server.binary
         say(f"{binary.name.capitalize()} {binary.version_text} is running, its data is in {data}. In another terminal:")
         say()
@@ -69,29 +68,7 @@ def up(
 
 
 @contextmanager
-def stop_event() -> Iterator[threading.Event]:
-    """An event that the first signal to stop sets; a second one has its usual effect."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        restore()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
-    try:
-        yield stop
-    finally:
-        restore()
-
-
-@contextmanager
-def _url_file(path: Path, url: str) -> Iterator[Path]:
+def _url_file(path: Path, url: str) -> Generator[Path, None, None]:
     """A file with the URL that only its owner can read; it goes when the server goes."""
     unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -27,9 +27,9 @@ class WaitOutcome:
         unknown: Ids that do not exist.
     """
 
-    finished: dict[str, RolloutStatus] = field(default_factory=dict)
-    unfinished: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
+    finished: dict[str, RolloutStatus] = field(default_factory=dict[str, RolloutStatus])
+    unfinished: list[str] = field(default_factory=list[str])
+    unknown: list[str] = field(default_factory=list[str])
 
     @property
     def without_success(self) -> list[tuple[str, RolloutStatus]]:

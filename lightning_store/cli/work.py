@@ -1,0 +1,101 @@
+"""`lightning-store run` and `lightning-store healthcheck`: the processes of a fleet."""
+
+import logging
+from typing import Annotated, Final
+
+import typer
+
+from lightning_store.cli.options import Debug, Namespace, RedisUrl, one_of, target
+
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
+
+LogLevel = Annotated[str, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR; logs go to stderr.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("healthcheck")(healthcheck)
+    app.command("run")(run)
+
+
+def healthcheck(
+    *,
+    interval: Annotated[float, typer.Option(min=0.02, help="Most seconds between two sweeps.")] = 5.0,
+    batch: Annotated[int, typer.Option(min=1, help="Most deadlines that one call settles.")] = 500,
+    silent_seconds: Annotated[
+        float, typer.Option(min=0, help="Workers without a sign of life for so long become unknown.")
+    ] = 120.0,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Answer GET /healthz here; 0 = a free port.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = all.")] = "127.0.0.1",
+    log_level: LogLevel = "INFO",
+    redis_url: RedisUrl = None,
+    namespace: Namespace = None,
+    debug: Debug = False,
+) -> int:
+    """Settle late attempts and silent workers until SIGTERM; any number of these may run."""
+    from lightning_store.healthcheck import HealthCheckOptions, run_healthcheck  # noqa: PLC0415 - keeps `--help` fast
+
+    place = target(redis_url, namespace)
+    _log(log_level)
+    return run_healthcheck(
+        HealthCheckOptions(
+            redis_url=place.url,
+            namespace=place.namespace,
+            interval=interval,
+            batch=batch,
+            silent_seconds=silent_seconds,
+            port=port,
+            host=host,
+        )
+    )
+
+
+def run(
+    *,
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Where the agent is: package.module:function.")],
+    concurrency: Annotated[int, typer.Option(min=1, help="Rollouts at once, per process.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes; one that dies is started again.")] = 1,
+    queue: Annotated[
+        list[str] | None, typer.Option(help="Queue to claim from; repeat it for others, first come first.")
+    ] = None,
+    lease_seconds: Annotated[
+        float, typer.Option(help="Longest silence of a runner before its rollouts go to others.")
+    ] = 60.0,
+    grace_seconds: Annotated[
+        float, typer.Option(min=0, help="Time for running agents to finish after SIGTERM; the rest is handed back.")
+    ] = 30.0,
+    worker_id: Annotated[str | None, typer.Option(help="Name of the workers; else host and process id.")] = None,
+    log_level: LogLevel = "INFO",
+    redis_url: RedisUrl = None,
+    namespace: Namespace = None,
+    debug: Debug = False,
+) -> int:
+    """Run an agent on rollouts until SIGTERM."""
+    from lightning_store.runner.command import run_runner  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.runner.options import RunnerOptions  # noqa: PLC0415
+
+    place = target(redis_url, namespace)
+    level = _log(log_level)
+    options = RunnerOptions(
+        agent=agent,
+        redis_url=place.url,
+        namespace=place.namespace,
+        concurrency=concurrency,
+        processes=processes,
+        lease_seconds=lease_seconds,
+        grace_seconds=grace_seconds,
+        worker_id=worker_id,
+        log_level=level,
+        **({"queues": tuple(queue)} if queue else {}),
+    )
+    return run_runner(options)
+
+
+def _log(level: str) -> str:
+    """Send logs of this level and above to standard error; the level's name."""
+    name: str = one_of(level.upper(), LOG_LEVELS, "--log-level")
+    logging.basicConfig(level=name, format=LOG_FORMAT)
+    return name
