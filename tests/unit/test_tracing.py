@@ -38,7 +38,7 @@ async def rollout(store: FaultyStore) -> AttemptedRollout:
 
 @pytest.fixture
 def exporter(store: FaultyStore) -> Iterator[LightningSpanExporter]:
-    exporter = LightningSpanExporter(store, linger_seconds=0.01, retry_seconds=0.5)
+    exporter = LightningSpanExporter(store, linger_seconds=0.01, retry_seconds=30)
     yield exporter
     exporter.shutdown(5000)
 
@@ -146,13 +146,15 @@ async def test_a_store_out_of_reach_is_tried_again(store, rollout, exporter):
     assert exporter.lost_in_all == {}
 
 
-async def test_spans_are_lost_and_counted_when_the_store_stays_away(store, rollout, exporter, caplog):
+async def test_spans_are_lost_and_counted_when_the_store_stays_away(store, rollout, caplog):
+    exporter = LightningSpanExporter(store, retry_seconds=0.2)
     store.errors["add_many_spans"] = StoreUnavailableError("gone")
     exporter.export([finished_span(rollout), finished_span(rollout)])
     await flushed(exporter, rollout)
     assert exporter.lost_spans(*identity_of(rollout)) == {"unavailable": 2}
     assert rollout.rollout_id in caplog.text
     assert "reason=unavailable" in caplog.text
+    exporter.shutdown()
 
 
 async def test_one_refused_span_does_not_cost_its_neighbours(store, rollout, exporter):
