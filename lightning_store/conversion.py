@@ -222,7 +222,7 @@ def _hex(value: Any, digits: int) -> str:
 def _seconds(value: Any) -> float | None:
     if not isinstance(value, int | float) or not value or not math.isfinite(value):
         return None
-    return value / 1e9 if value > NANOSECONDS_ABOVE else float(value)
+    return value / 1_000_000_000 if value > NANOSECONDS_ABOVE else float(value)
 
 
 def _text(value: Any) -> str:
