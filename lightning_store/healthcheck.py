@@ -184,7 +184,7 @@ class HealthCheck:
 
     async def _sweep_on(self, stop: "asyncio.Future[Any]") -> None:
         backoff = Backoff(most_seconds=self._interval)
-        while not stop.done():
+        while not stop.done() and not self._stop_asked:
             try:
                 delay = await _unless(stop, self._sweep()) or SHORTEST_SLEEP_SECONDS
             except Exception as error:
