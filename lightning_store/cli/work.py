@@ -1,11 +1,12 @@
 """`lightning-store run` and `lightning-store healthcheck`: the processes of a fleet."""
 
 import logging
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import Debug, Namespace, RedisUrl, one_of, target
+from lightning_store.cli.options import Debug, Namespace, RedisUrl, Target, one_of, target
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
@@ -40,6 +41,7 @@ def healthcheck(
 
     place = target(redis_url, namespace)
     _log(log_level)
+    _check_access(place)
     return run_healthcheck(
         HealthCheckOptions(
             redis_url=place.url,
@@ -91,7 +93,21 @@ def run(
         log_level=level,
         **({"queues": tuple(queue)} if queue else {}),
     )
+    _check_access(place)
     return run_runner(options)
+
+
+def _check_access(place: Target) -> None:
+    """Refuse a wrong password at once and in one line. A server that does not answer is waited for by what follows.
+
+    Raises:
+        AccessDeniedError: The server does not let us in.
+    """
+    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.serverinfo import check_reachable  # noqa: PLC0415
+
+    with suppress(StoreUnavailableError):
+        check_reachable(place.url)
 
 
 def _log(level: str) -> str:

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import pytest
 
 from lightning_store.cli import main
 from lightning_store.connect import open_store
 from lightning_store.contract import LightningStore
+
+ROOT: Final = Path(__file__).parents[2]
 
 T = TypeVar("T")
 
@@ -75,16 +78,16 @@ def start_process(
     settings = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_STORE_")}
     return subprocess.Popen(
         [sys.executable, "-m", "lightning_store", *arguments],
-        env={**settings, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        env={**settings, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(environment or {})},
         text=True,
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
     )
 
 
 def run_process(
-    arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 30.0
+    arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 30.0, **options: Any
 ) -> Result:
     """Run `python -m lightning_store` to its end."""
-    process = start_process(arguments, environment=environment)
+    process = start_process(arguments, environment=environment, **options)
     out, err = process.communicate(timeout=timeout)
     return Result(process.returncode, out, err)
