@@ -118,7 +118,7 @@ def test_a_server_that_does_not_let_us_in_ends_the_process(cli, folder, argument
     result = run_process([*arguments, "--redis-url", url], cwd=folder)
 
     assert result.code == 3
-    assert result.err.splitlines()[-1].startswith("error: Redis refused access")
+    assert result.err.splitlines()[-1].startswith("error: Redis at redis://***@127.0.0.1")
     assert "Traceback" not in result.err
     assert "wrong-password" not in result.err
 
