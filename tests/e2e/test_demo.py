@@ -88,8 +88,8 @@ async def test_an_algorithm_without_runners_gives_up():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_given", [False, True], ids=["embedded", "given"])
-def test_the_demo_loses_nothing_and_learns(is_given, tmp_path, redis_url):
-    environment = {"LIGHTNING_STORE_URL": redis_url} if is_given else {}
+def test_the_demo_loses_nothing_and_learns(is_given, tmp_path, redis_server):
+    environment = {"LIGHTNING_STORE_URL": redis_server.url} if is_given else {}
     arguments = ["demo", "--plain", "--iterations", "4", "--output", str(tmp_path)]
 
     result = run_process(arguments, environment=environment, timeout=SECONDS)
@@ -102,7 +102,9 @@ def test_the_demo_loses_nothing_and_learns(is_given, tmp_path, redis_url):
     assert figure(result.out, "mean reward, last version") >= 1.5 * figure(result.out, "mean reward, first version")
     assert re.search(r"killed runner-\d \(\d+\) with SIGKILL while it held \d+ rollouts", result.out)
     assert (tmp_path / "learning_curve.png").stat().st_size > 0
-    assert redis_url not in result.out + result.err
+    assert redis_server.url not in result.out + result.err
+    with redis_server.client() as client:
+        assert client.keys("*ls:demo-*") == [], "it left something on a Redis that was there"
 
 
 @pytest.mark.slow
@@ -117,8 +119,8 @@ def test_a_demo_that_is_interrupted_leaves_no_process(number, tmp_path):
         demo.send_signal(number)
         code = demo.wait(30)
         assert code == 130, demo.stderr.read()
-    pids = [int(pid) for line in lines if "started" in line for pid in re.findall(r"\b(\d{2,})\b", line.split("]")[1])]
-    assert len(pids) == 7
+    pids = [int(pid) for line in lines if "started" in line for pid in re.findall(r"(?<=[ (])\d+(?=[),\n])", line)]
+    assert len(pids) == 7, lines
     assert all(wait_until_gone(pid) for pid in pids)
 
 
