@@ -1,0 +1,144 @@
+"""What a figure is: samples of several rounds, taken in turns with its limit, and the goal it is held against."""
+
+import statistics
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        rounds: Counted rounds per figure; one more warms up.
+        calls: Calls per round, one at a time; four times as many from many coroutines.
+        bulks: Calls per round that carry 100 rollouts or spans each.
+        pickups: Pickups per round.
+        rollouts: Rollouts whose memory is measured.
+        few: Rollouts in the small namespace that pages are read from.
+        many: Rollouts in the large one.
+        active: Active attempts that a sweep has to pass over.
+        due: Attempts that come due at once.
+    """
+
+    rounds: int = 5
+    calls: int = 1000
+    bulks: int = 40
+    pickups: int = 200
+    rollouts: int = 20_000
+    few: int = 1_000
+    many: int = 1_000_000
+    active: int = 100_000
+    due: int = 1_000
+
+
+FULL = Sizes()
+QUICK = Sizes(many=100_000)
+SMOKE = Sizes(rounds=2, calls=20, bulks=2, pickups=3, rollouts=200, few=60, many=300, active=100, due=20)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value per round."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The value to quote."""
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        """The lowest value."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The highest value."""
+        return max(self.values)
+
+    def over(self, other: "Sample") -> "Sample":
+        """The ratio round by round, which holds when the machine's speed drifts."""
+        return Sample(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is to be reached: the median of `of` is at most `most`."""
+
+    of: Literal["store", "ratio"]
+    most: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the results.
+
+    Attributes:
+        store: What the store did.
+        limit: What stands beside it; None when nothing does.
+        goal: None when the figure is for information.
+    """
+
+    name: str
+    unit: str
+    store: Sample
+    limit: Sample | None = None
+    goal: Goal | None = None
+
+    @property
+    def ratio(self) -> Sample | None:
+        """Store over limit."""
+        return None if self.limit is None else self.store.over(self.limit)
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the goal is reached; None without a goal."""
+        if self.goal is None:
+            return None
+        measured = self.store if self.goal.of == "store" else self.ratio
+        return measured is not None and measured.median <= self.goal.most
+
+
+@dataclass(frozen=True)
+class Part:
+    """Figures that belong together.
+
+    Attributes:
+        limit: What the limit of these figures is; "" when they have none.
+        text: How they were measured, and what follows from them.
+    """
+
+    title: str
+    limit: str
+    text: str
+    figures: Sequence[Figure]
+
+
+async def in_turns(rounds: int, **contenders: Callable[[], Awaitable[T]]) -> Mapping[str, list[T]]:
+    """Run the contenders in turns, A B A B ..., one warm-up round first; what they returned in the counted rounds."""
+    results: dict[str, list[T]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, run in contenders.items():
+            result = await run()
+            if number > 0:
+                results[name].append(result)
+    return results
+
+
+def check_once(put_in: Sequence[str], came_out: Sequence[str]) -> None:
+    """Fail unless exactly what was put in came out, once."""
+    if len(put_in) != len(came_out) or Counter(put_in) != Counter(came_out):
+        lost, extra = Counter(put_in) - Counter(came_out), Counter(came_out) - Counter(put_in)
+        raise AssertionError(f"{lost.total()} of {len(put_in)} lost, {extra.total()} more than once or never put in")
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

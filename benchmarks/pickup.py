@@ -1,0 +1,93 @@
+"""How fast an idle runner picks up work: one process waits, another enqueues."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+
+from benchmarks import limits
+from benchmarks.idle_runner import idle_runner
+from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns, percentile
+from benchmarks.setting import Bench, task
+
+IDLE_SECONDS = 30.0
+"""Longest time until a runner process has started and waits."""
+
+Give = Callable[[int], Awaitable[str]]
+
+
+async def measure_pickup(bench: Bench) -> Part:
+    """Latency of a pickup beside a bare BLPOP, and beside the least that a safe claim could be."""
+    tokens, queue, records = (bench.key("pickup", kind) for kind in ("tokens", "queue", "record:"))
+    store = bench.store("pickup")
+
+    async def enqueue(number: int) -> str:
+        return (await store.enqueue_rollout(task(number))).rollout_id
+
+    async def push(number: int) -> str:
+        await bench.bare.command("RPUSH", queue, number)
+        return str(number)
+
+    async def offer(number: int) -> str:
+        await bench.bare.run(limits.OFFER.call(queue=queue, tokens=tokens, id=number))
+        return str(number)
+
+    with ExitStack() as stack:
+        runner = stack.enter_context(idle_runner("store", bench.url, bench.namespace("pickup")))
+        popper = stack.enter_context(idle_runner("pop", bench.url, queue))
+        claimer = stack.enter_context(idle_runner("claim", bench.url, tokens, queue, records))
+        taken = await in_turns(
+            bench.sizes.rounds,
+            store=lambda: _pickups(bench, runner, enqueue),
+            pop=lambda: _pickups(bench, popper, push),
+            claim=lambda: _pickups(bench, claimer, offer),
+        )
+    figures: list[Figure] = []
+    for percent in (50, 99):
+        ours, pop, claim = (
+            Sample(tuple(1e3 * percentile(latencies, percent) for latencies in taken[who]))
+            for who in ("store", "pop", "claim")
+        )
+        goal = Goal("ratio", 2.0) if percent == 50 else None
+        figures.append(Figure(f"pickup by an idle runner, p{percent}", "ms", ours, pop, goal))
+        figures.append(
+            Figure(f"... p{percent} beside a safe claim: BLPOP of a hint, then LPOP + HSET", "ms", ours, claim)
+        )
+    return Part(
+        "Pickup by an idle runner",
+        "a bare BLPOP, fed by RPUSH, between two processes like those of the store",
+        "The runner waits in `dequeue_rollout(timeout=...)` in a process of its own. The time runs from just before "
+        "the enqueuing call to the return of the waiting one, so both calls are part of it.",
+        figures,
+    )
+
+
+async def _pickups(bench: Bench, runner: Connection, give: Give) -> list[float]:
+    """Give work to a runner that waits, so many times; the seconds that each pickup took."""
+    others = await _blocked(bench)
+    runner.send(bench.sizes.pickups)
+    put_in: list[str] = []
+    came_out: list[str] = []
+    latencies: list[float] = []
+    for number in range(bench.sizes.pickups):
+        await asyncio.wait_for(_until_waiting(bench, others), IDLE_SECONDS)
+        before = time.monotonic()
+        put_in.append(await give(number))
+        piece, had = await asyncio.to_thread(runner.recv)
+        came_out.append(piece)
+        latencies.append(had - before)
+    check_once(put_in, came_out)
+    return latencies
+
+
+async def _until_waiting(bench: Bench, others: int) -> None:
+    """Return when more clients than those of others wait in a blocking command, and a random moment later."""
+    while await _blocked(bench) <= others:  # noqa: ASYNC110 - the server tells nobody
+        await asyncio.sleep(0.0005)
+    await asyncio.sleep(random.uniform(0.001, 0.003))  # noqa: S311 - no secret
+
+
+async def _blocked(bench: Bench) -> int:
+    return int((await bench.info("clients"))["blocked_clients"])
