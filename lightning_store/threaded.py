@@ -156,7 +156,9 @@ class LightningStoreThreaded(ForwardingStore):
     @property
     def capabilities(self) -> Capabilities:
         """Those of the wrapped store, and safe to call from any thread."""
-        return Capabilities(**{**self._store.capabilities, "thread_safe": True, "async_safe": True})
+        capabilities = self._store.capabilities.copy()
+        capabilities["thread_safe"] = capabilities["async_safe"] = True
+        return capabilities
 
     def otlp_traces_endpoint(self) -> str:
         """That of the wrapped store."""

@@ -39,7 +39,7 @@ class InMemoryLightningStore(AttemptOperations):
                 first_error = first_error or error
         if first_error is not None:
             raise first_error
-        self._report_duplicates([span for place, span in enumerate(spans) if id(span) not in stored])
+        self._report_duplicates([span for span in spans if id(span) not in stored])
         return [stored[id(span)] for span in spans if id(span) in stored]
 
     def _add_group(

@@ -12,6 +12,7 @@ from lightning_store.records import (
     DEFAULT_QUEUE,
     Attempt,
     AttemptedRollout,
+    AttemptStatus,
     Completion,
     ResourcesUpdate,
     Rollout,
@@ -128,7 +129,7 @@ def _config(fields: Fields) -> RolloutConfig:
         timeout_seconds=_optional_float(fields.get("timeout")),
         unresponsive_seconds=_optional_float(fields.get("unresponsive")),
         max_attempts=int(fields.get("max_attempts", "1")),
-        retry_condition=retry.split(",") if retry else [],
+        retry_condition=cast("list[AttemptStatus]", retry.split(",") if retry else []),
         retry_delay_seconds=float(fields.get("delay", "0")),
         max_worker_losses=None if losses is None else int(losses),
     )

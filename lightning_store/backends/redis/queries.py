@@ -134,7 +134,7 @@ class QueryOperations(RedisCore):
         indexes = _index_names(statuses, group_id)
         if not indexes:
             return query.page_of([], limit=limit, offset=offset, total=0)
-        more = 1
+        more, total, replies = 1, 0, []
         while more:
             more, total, replies = await self._run(
                 "page_rollouts", now=self._now(), offset=offset, limit=limit, indexes=indexes
