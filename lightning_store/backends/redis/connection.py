@@ -5,30 +5,25 @@ raise when a pool is full. Every call of ours may be repeated, so what is repeat
 """
 
 import asyncio
-import os
+import inspect
 import random
-import threading
-import weakref
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import redis.asyncio as aioredis
+from redis import connection as sync_connection
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from lightning_store.backends.redis.failures import is_transient, translated
+from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.scripts import Argument, Call
-from lightning_store.errors import (
-    ERRORS_BY_CODE,
-    AccessDeniedError,
-    InternalStoreError,
-    InvalidRequestError,
-    LightningStoreError,
-    StoreFullError,
-    StoreUnavailableError,
-)
+from lightning_store.errors import InvalidRequestError, LightningStoreError, StoreFullError
 
 T = TypeVar("T")
 
@@ -36,25 +31,14 @@ _FIRST_DELAY: Final = 0.02
 _LONGEST_DELAY: Final = 1.0
 _BLOCK_SECONDS: Final = 10.0
 _MOST_BLOCKING: Final = 10_000
-_TRANSIENT_REPLIES: Final = ("MISCONF", "NOREPLICAS", "BUSY ", "UNBLOCKED")
-_TRANSIENT_ERRORS: Final = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.ReadOnlyError,
-    redis_errors.ClusterDownError,
-    redis_errors.TryAgainError,
-    redis_errors.MasterDownError,
-    OSError,
-)
-_REFUSED: Final = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.NoPermissionError)
-# Settings of a lent client that stay its own: how it repeats, decodes and speaks is decided here.
+# Settings of a URL or lent client that are not taken over: how calls are sent, repeated and decoded is decided here.
 _NOT_LENT: Final = frozenset(
     {
         "retry", "retry_on_error", "retry_on_timeout", "decode_responses", "protocol", "legacy_responses",
         "health_check_interval", "event_dispatcher", "himport_registry", "maint_notifications_config",
         "maint_notifications_pool_handler", "oss_cluster_maint_notifications_handler", "maintenance_state",
         "maintenance_notification_hash", "orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout",
-        "encoding", "encoding_errors",
+        "encoding", "encoding_errors", "max_connections", "timeout",
     }
 )  # fmt: skip
 
@@ -78,7 +62,7 @@ class ConnectionSettings:
 
     def pool(self, *, blocking_seconds: float = 0.0) -> "aioredis.Redis":
         """A client on a pool of its own; `blocking_seconds` is the longest that its commands block the connection."""
-        kwargs = {
+        kwargs: dict[str, Any] = {
             **self.kwargs,
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": self.socket_seconds + blocking_seconds,
@@ -110,66 +94,64 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
         InvalidRequestError: The URL or object is not understood.
     """
     if isinstance(url_or_client, str):
-        try:
-            kwargs: dict[str, Any] = dict(parse_url(url_or_client))
-        except ValueError as error:
-            raise InvalidRequestError(
-                "redis url: expected redis://, rediss:// or unix:// with host, port and database"
-            ) from error
-        connection_class = kwargs.pop("connection_class", Connection)
-        return ConnectionSettings(connection_class, kwargs, **limits)
+        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url")
     pool = getattr(url_or_client, "connection_pool", None)
     if pool is None:
         raise InvalidRequestError(
             f"url_or_client: expected a URL or a redis client, got {type(url_or_client).__name__}"
         )
-    lent = {name: value for name, value in pool.connection_kwargs.items() if name not in _NOT_LENT}
-    return ConnectionSettings(_async_class(pool.connection_class), lent, **limits)
+    connection_class = _async_class(pool.connection_class)
+    lent = _taken_over(pool.connection_kwargs)
+    if connection_class is not pool.connection_class:
+        lent = _understood(connection_class, lent)
+    return _checked(ConnectionSettings(connection_class, lent, **limits), "url_or_client")
+
+
+def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
+    try:
+        kwargs: dict[str, Any] = dict(parse_url(url))
+        database = urlsplit(url).path.strip("/")
+        if database and not url.startswith("unix:"):
+            kwargs.setdefault("db", int(database))  # the driver would use database 0 for what is no number
+    except ValueError:
+        # Without the cause, which may quote a part of the password.
+        raise InvalidRequestError(
+            "redis url: expected redis://, rediss:// or unix:// with host, port and database"
+        ) from None
+    return kwargs.pop("connection_class", Connection), _taken_over(kwargs)
+
+
+def _taken_over(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _NOT_LENT}
 
 
 def _async_class(connection_class: type[Any]) -> type[Any]:
     """The asyncio counterpart of a connection class."""
     by_name = {cls.__name__: cls for cls in (Connection, SSLConnection, UnixDomainSocketConnection)}
-    if connection_class.__module__ == "redis.connection":
+    if not issubclass(connection_class, sync_connection.AbstractConnection):
+        return connection_class
+    if connection_class.__module__ == "redis.connection" and connection_class.__name__ in by_name:
         return by_name[connection_class.__name__]
-    return connection_class
+    if connection_class.__module__.startswith("fakeredis."):
+        fake: type[Any] = sys.modules["fakeredis"].FakeAsyncRedis().connection_pool.connection_class
+        return fake
+    raise InvalidRequestError(f"url_or_client: connections of class {connection_class.__name__} have no asyncio form")
 
 
-class PerLoop(Generic[T]):
-    """One value per event loop and process, made when first asked for.
+def _understood(connection_class: type[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Without arguments that the class does not know and that are not in use."""
+    known = {name for cls in connection_class.__mro__ for name in inspect.signature(cls).parameters}
+    return {name: value for name, value in kwargs.items() if name in known or value}
 
-    Survives loops that were closed without notice, and forks: a child starts anew and leaves the parent's values alone.
-    """
 
-    _abandoned: Final[list[Any]] = []
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = weakref.WeakKeyDictionary()
-
-    def get(self) -> T:
-        """The value of the running loop."""
-        if self._pid != os.getpid():
-            self._abandoned.append(self._values)  # finalising them here would touch sockets of the parent
-            self._reset()
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            value = self._values.get(loop)
-            if value is None:
-                value = self._values[loop] = self._make()
-            return value
-
-    def pop(self) -> T | None:
-        """Take the value of the running loop out, if there is one."""
-        if self._pid != os.getpid():
-            return None
-        with self._lock:
-            return self._values.pop(asyncio.get_running_loop(), None)
+def _checked(settings: ConnectionSettings, what: str) -> ConnectionSettings:
+    """The settings, if connections can be made with them; none is opened."""
+    try:
+        settings.connection_class(**settings.kwargs)
+    except (TypeError, ValueError, redis_errors.RedisError) as error:
+        # Without the cause, as above; the names of the options are no secret, and the driver's texts quote only those.
+        raise InvalidRequestError(f"{what}: {error}") from None
+    return settings
 
 
 class Connections:
@@ -201,7 +183,7 @@ class Connections:
 
     async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send reading commands in one round trip; their answers."""
-        return await self._repeat(lambda: self._pipeline(commands, raise_on_error=True))
+        return await self._repeat(lambda: self._read_all(commands))
 
     async def block(self, *parts: Argument) -> Any:
         """Send one command that blocks for at most 10 s on a connection of its own, once.
@@ -228,10 +210,10 @@ class Connections:
             return await _execute(client, call.by_text)
 
     async def _send_many(self, calls: Sequence[Call]) -> list[Any]:
-        answers = await self._pipeline([call.by_sha for call in calls], raise_on_error=False)
+        answers = await self._pipeline([call.by_sha for call in calls])
         missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis_errors.NoScriptError)]
         if missing:
-            again = await self._pipeline([calls[i].by_text for i in missing], raise_on_error=False)
+            again = await self._pipeline([calls[i].by_text for i in missing])
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
         for i, answer in enumerate(answers):
@@ -241,15 +223,23 @@ class Connections:
                 answers[i] = translated(answer)
         return answers
 
-    async def _pipeline(self, commands: Sequence[Sequence[Argument]], *, raise_on_error: bool) -> list[Any]:
+    async def _read_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await _execute(self._clients.get(), commands[0])]
+        answers = await self._pipeline(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Answers in order, errors among them: the driver would raise one with a text of its own before the code."""
         if not commands:
             return []
-        if len(commands) == 1 and raise_on_error:
-            return [await _execute(self._clients.get(), commands[0])]
         async with self._clients.get().pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            return await pipe.execute(raise_on_error=raise_on_error)
+            return await pipe.execute(raise_on_error=False)
 
     async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
@@ -267,27 +257,3 @@ class Connections:
 
 async def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Any:
     return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the same call may succeed in a moment."""
-    if isinstance(error, _REFUSED):
-        return False
-    return isinstance(error, _TRANSIENT_ERRORS) or str(error).startswith(_TRANSIENT_REPLIES)
-
-
-def translated(error: Exception) -> Exception:
-    """The error of ours that says what a driver's exception means; other exceptions as they are."""
-    if isinstance(error, LightningStoreError) or not isinstance(error, redis_errors.RedisError | OSError):
-        return error
-    message = str(error)
-    if isinstance(error, _REFUSED) or message.startswith(("NOPERM", "WRONGPASS", "NOAUTH")):
-        return AccessDeniedError(f"Redis refused access: {message}")
-    if "OOM command not allowed" in message:  # Redis 6.2 wraps the refusal in a script error, so the text decides
-        return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
-    if is_transient(error):
-        return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
-    code, _, rest = message.partition(" ")
-    if code in ERRORS_BY_CODE:
-        return ERRORS_BY_CODE[code](rest)
-    return InternalStoreError(f"Redis refused a command: {message}")

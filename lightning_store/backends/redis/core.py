@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lightning_store.backends.redis.connection import Connections, PerLoop, settings_for
+from lightning_store.backends.redis.connection import Connections, settings_for
 from lightning_store.backends.redis.keys import Keys
+from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
 from lightning_store.backends.redis.waiting import CompletionFeed, WakeLine
 from lightning_store.base import BaseStore

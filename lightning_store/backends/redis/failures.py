@@ -1,0 +1,78 @@
+"""What the driver's errors mean: which of them are worth another try, and which error of ours says the same."""
+
+import re
+from typing import Final
+
+from redis import exceptions as redis_errors
+
+from lightning_store.errors import (
+    ERRORS_BY_CODE,
+    AccessDeniedError,
+    InternalStoreError,
+    LightningStoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+
+_TRANSIENT_CODES: Final = frozenset({"BUSY", "LOADING", "MISCONF", "NOREPLICAS", "READONLY", "UNBLOCKED"})
+_TRANSIENT_ERRORS: Final = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.ReadOnlyError,
+    redis_errors.ClusterDownError,
+    redis_errors.TryAgainError,
+    redis_errors.MasterDownError,
+    OSError,
+)
+_REFUSED_CODES: Final = frozenset({"NOPERM", "WRONGPASS", "NOAUTH"})
+_REFUSED_ERRORS: Final = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.NoPermissionError,
+)
+# What a script may not do is told without a code: by Redis before 7.2, and since.
+_REFUSED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL failure in script")
+# Redis 6.2 wraps the refusal of a command in a script's own error: "Error running script (call to f_…): @user_script:1:
+# @user_script: 1: -OOM command not allowed …"; later ones answer "OOM command not allowed …".
+_WRAPPED: Final = re.compile(r"^Error running script .*?: -([A-Z]+ .*)", re.DOTALL)
+
+
+def _message(error: Exception) -> str:
+    """What the server said, unwrapped; its first word is the code, unless the driver's class stands for it."""
+    text = str(error)
+    wrapped = _WRAPPED.match(text)
+    return wrapped.group(1) if wrapped else text
+
+
+def _code(error: Exception) -> str:
+    return _message(error).partition(" ")[0]
+
+
+def _is_refusal(error: Exception) -> bool:
+    if isinstance(error, _REFUSED_ERRORS) or _code(error) in _REFUSED_CODES:
+        return True
+    return isinstance(error, redis_errors.ResponseError) and any(text in str(error) for text in _REFUSED_IN_SCRIPT)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may succeed in a moment."""
+    if _is_refusal(error):
+        return False
+    return isinstance(error, _TRANSIENT_ERRORS) or _code(error) in _TRANSIENT_CODES
+
+
+def translated(error: Exception) -> Exception:
+    """The error of ours that says what a driver's exception means; other exceptions as they are."""
+    if isinstance(error, LightningStoreError) or not isinstance(error, redis_errors.RedisError | OSError):
+        return error
+    message = _message(error)
+    code, _, rest = message.partition(" ")
+    if _is_refusal(error):
+        return AccessDeniedError(f"Redis refused access: {message}")
+    if isinstance(error, redis_errors.OutOfMemoryError) or code == "OOM":
+        return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
+    if is_transient(error):
+        return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
+    if code in ERRORS_BY_CODE:
+        return ERRORS_BY_CODE[code](rest)
+    return InternalStoreError(f"Redis refused a command: {message}")
