@@ -9,9 +9,9 @@ from lightning_store.demo.training import TrainingSettings
 from lightning_store.records import RolloutConfig
 
 ROLLOUT_CONFIG: Final = RolloutConfig(
-    timeout_seconds=60.0, max_attempts=3, retry_condition=["failed", "timeout", "unresponsive"]
+    timeout_seconds=60.0, max_attempts=3, retry_condition=["failed", "timeout", "unresponsive"], max_worker_losses=10
 )
-"""A rollout whose runner was killed runs again, by another runner."""
+"""A rollout whose runner is gone runs again; on a machine so busy that leases end too early, as often as need be."""
 
 
 @dataclass(frozen=True)

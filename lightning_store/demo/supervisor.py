@@ -79,7 +79,9 @@ class Supervisor:
     def _start_runner(self) -> Child:
         concurrency, lease = str(self._options.concurrency), str(self._options.lease_seconds)
         name = f"runner-{len(self._runners) + 1}"
-        runner = self._children.start(name, COMMAND, "run", AGENT, "--concurrency", concurrency, "--lease-seconds", lease)
+        runner = self._children.start(
+            name, COMMAND, "run", AGENT, "--concurrency", concurrency, "--lease-seconds", lease
+        )
         self._runners.append(runner)
         return runner
 
