@@ -33,6 +33,9 @@ SHORTEST_POLL_SECONDS: Final = 0.1
 RELEASE_SECONDS: Final = 8.0
 """After the grace time: for an agent's last words, its spans, and giving the rollout back."""
 
+LAST_RESORT_SECONDS: Final = 2.0
+"""After all that: then the loop is blocked, and the rollouts are given back from the heartbeats' thread."""
+
 _NUMBERS = itertools.count()
 
 
@@ -143,7 +146,7 @@ class Runner:
         Raises:
             LightningStoreError: As in `run`.
         """
-        last_resort = LastResort(self._grace_seconds + 2 * RELEASE_SECONDS, self._release_from_outside)
+        last_resort = LastResort(self._grace_seconds + RELEASE_SECONDS + LAST_RESORT_SECONDS, self._release_from_outside)
 
         def stop() -> None:
             last_resort.arm()
@@ -214,7 +217,7 @@ class Runner:
         """Give rollouts back although the runner's own loop is blocked."""
         logger.error("the runner does not end in time; its rollouts are given back")
         if self._renewal is not None:
-            self._renewal.release_all(RELEASE_SECONDS)
+            self._renewal.release_all(LAST_RESORT_SECONDS)
 
 
 def _worker_ids(given: str | None, concurrency: int) -> tuple[str, ...]:

@@ -1,0 +1,36 @@
+"""Agents that runner processes import in tests; a rollout's input may name a file whose existence they wait for."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+
+def quick(rollout: Any, resources: Any, tracer: Any) -> float:
+    """One span and a reward, at once."""
+    with tracer.start_as_current_span("step"):
+        return 1.0
+
+
+def slow(rollout: Any, resources: Any, tracer: Any) -> float:
+    """The same, in some milliseconds."""
+    with tracer.start_as_current_span("step"):
+        time.sleep(0.02)
+    return 1.0
+
+
+async def patient(rollout: Any, resources: Any, tracer: Any) -> float:
+    """Waits for its file."""
+    while not Path(rollout.input).exists():  # noqa: ASYNC110, ASYNC240 - a file is what a test can make
+        await asyncio.sleep(0.01)
+    return 1.0
+
+
+async def blocking(rollout: Any, resources: Any, tracer: Any) -> float:
+    """Waits for its file without letting the loop run."""
+    while not Path(rollout.input).exists():  # noqa: ASYNC240
+        time.sleep(0.01)  # noqa: ASYNC251 - what agents should not do, and do
+    return 1.0
+
+
+not_callable = 1
