@@ -42,6 +42,7 @@ class _Call:
         """Start the call. On the owner loop."""
         if not self.outcome.cancelled():
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(self._end)
 
     def abandon(self) -> None:
         """The caller is gone: end the call, or give back what it has brought already. On the owner loop."""
@@ -56,7 +57,7 @@ class _Call:
         try:
             result = await self._work()
         except asyncio.CancelledError:
-            self._fail(StoreUnavailableError(_CLOSED))
+            raise
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller, in another thread
             self._fail(error)
         else:
@@ -65,6 +66,10 @@ class _Call:
                 self.outcome.set_result(result)
             except concurrent.futures.InvalidStateError:
                 await self._return(result)
+
+    def _end(self, _task: "asyncio.Task[None]") -> None:
+        """A call that was cancelled, perhaps before its first step, has no outcome yet."""
+        self._fail(StoreUnavailableError(_CLOSED))
 
     def _fail(self, error: BaseException) -> None:
         with suppress(concurrent.futures.InvalidStateError):  # the caller is gone
