@@ -109,9 +109,7 @@ class Span(_Open):
     resource: OtelResource
 
     @classmethod
-    def from_opentelemetry(
-        cls, src: "ReadableSpan", rollout_id: str, attempt_id: str, sequence_id: int
-    ) -> "Span":
+    def from_opentelemetry(cls, src: "ReadableSpan", rollout_id: str, attempt_id: str, sequence_id: int) -> "Span":
         """Convert an OpenTelemetry span, keeping everything that is found on it.
 
         Ids become zero-padded hex; times above 1e12 are taken as nanoseconds; zero or missing times become None.
