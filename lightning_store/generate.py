@@ -1,7 +1,7 @@
 """Renders what is derived from Python tables into the checkout: `python -m lightning_store.generate [--check]`.
 
-Rendered are `lua/shared/status.lua`, the status table of README.md and the table of keys of docs/redis.md, the tables
-between `<!-- name:begin -->` and `<!-- name:end -->`.
+Rendered are `lua/shared/status.lua`, the status table of README.md, the table of keys of docs/redis.md and that of exit
+codes of docs/cli.md, the tables between `<!-- name:begin -->` and `<!-- name:end -->`.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lightning_store import status
+from lightning_store import exits, status
 from lightning_store.backends.redis import keys
 
 CHECKOUT: Final = Path(__file__).parents[1]
@@ -30,6 +30,7 @@ def rendered(checkout: Path) -> dict[Path, str]:
     tables = {
         checkout / "README.md": ("status", status.render_markdown()),
         checkout / "docs" / "redis.md": ("keys", keys.render_markdown()),
+        checkout / "docs" / "cli.md": ("exit-codes", exits.render_markdown()),
     }
     for path, (name, table) in tables.items():
         if path.exists():

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from lightning_store.cli import demo, enqueue, examine, rollouts, spans, status, up, wait, work
-from lightning_store.cli.exits import CommandError, ExitCode, exit_code_of
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
 from lightning_store.errors import LightningStoreError
+from lightning_store.exits import CommandError, ExitCode, exit_code_of
 
 app = typer.Typer(
     name="lightning-store",

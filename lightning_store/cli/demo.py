@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import SESSION, URL_VARIABLE, Debug, RedisUrl
+from lightning_store.exits import CommandError, ExitCode
 
 
 def add_to(app: typer.Typer) -> None:

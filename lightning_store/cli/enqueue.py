@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, each_of, one_of, target, with_store
 from lightning_store.cli.output import clean, counted, note, say, say_json
+from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.cli.tasks import BadLine, Tasks

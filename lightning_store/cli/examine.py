@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lightning_store.cli.exits import ExitCode
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, target
 from lightning_store.cli.output import clean, is_terminal, say, say_json
+from lightning_store.exits import ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.doctor import Report

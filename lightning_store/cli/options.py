@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
+from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.backends.redis.store import RedisLightningStore

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from lightning_store.cli.exits import ExitCode
+from lightning_store.exits import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import (
     AsJson,
     Debug,
@@ -16,6 +15,7 @@ from lightning_store.cli.options import (
     with_store,
 )
 from lightning_store.cli.output import clean, counted, note, say, say_json, show
+from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.cli.rollout_changes import Outcome

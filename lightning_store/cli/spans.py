@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, target, with_store
 from lightning_store.cli.output import note, say, say_json
+from lightning_store.exits import CommandError, ExitCode
 
 
 def add_to(app: typer.Typer) -> None:

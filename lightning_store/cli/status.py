@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightning_store.cli.exits import ExitCode
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, Target, opened, target
 from lightning_store.cli.output import drawn, is_terminal, note, say, say_json, show
+from lightning_store.exits import ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.cli.snapshot import Snapshot

@@ -11,9 +11,9 @@ from typing import Annotated, Final
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import URL_VARIABLE, Debug, one_of
 from lightning_store.cli.output import say
+from lightning_store.exits import CommandError, ExitCode
 
 LOOK_SECONDS: Final = 0.5
 URL_FILE: Final = "url"

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli.exits import CommandError, ExitCode
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, given_ids, target, with_store
 from lightning_store.cli.output import clean, note, say, say_json
+from lightning_store.exits import CommandError, ExitCode
 
 SHOWN: int = 20
 

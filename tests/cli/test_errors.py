@@ -8,8 +8,8 @@ import time
 import pytest
 import redis
 
-from lightning_store.cli import exits, main
-from lightning_store.cli.exits import CommandError, ExitCode, exit_code_of
+from lightning_store import exits
+from lightning_store.cli import main
 from lightning_store.cli.options import SESSION
 from lightning_store.errors import (
     AccessDeniedError,
@@ -20,6 +20,7 @@ from lightning_store.errors import (
     SpansEvictedError,
     StoreFullError,
 )
+from lightning_store.exits import CommandError, ExitCode, exit_code_of
 from tests.support.command_line import run_process, start_process
 
 READING = (["status"], ["rollouts", "list"], ["rollouts", "show", "a"], ["spans", "a"], ["wait", "a"], ["doctor"])

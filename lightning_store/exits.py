@@ -1,4 +1,4 @@
-"""Exit codes: what they mean, which error leads to which, and the table of them in docs/cli.md."""
+"""Exit codes of the command line: what they mean, which error leads to which, and the table of them in docs/cli.md."""
 
 from enum import IntEnum
 from typing import Final
@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     FAILED = 5
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+    TERMINATED = 143
 
 
 MEANINGS: Final[dict[ExitCode, str]] = {
@@ -36,8 +37,9 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.UNAVAILABLE: "Redis cannot be reached, does not let us in, or has no memory left. Later it may work.",
     ExitCode.NOT_FOUND: "A rollout or attempt that was named does not exist, or its spans were evicted.",
     ExitCode.FAILED: "Anything else: another schema version, no server program, a fault of ours (see `--debug`).",
-    ExitCode.INTERRUPTED: "Interrupted by Ctrl-C.",
-    ExitCode.PIPE_CLOSED: "The reader of the output went away, as in `lightning-store rollouts list | head -1`.",
+    ExitCode.INTERRUPTED: "Interrupted by Ctrl-C; for commands that go on, by a second one.",
+    ExitCode.PIPE_CLOSED: "The reader of the output went away, as `head -1` does.",
+    ExitCode.TERMINATED: "Ended by SIGTERM; for commands that go on, by a second one.",
 }
 
 _BY_ERROR: Final[tuple[tuple[type[LightningStoreError], ExitCode], ...]] = (
