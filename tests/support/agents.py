@@ -19,6 +19,14 @@ def slow(rollout: Any, resources: Any, tracer: Any) -> float:
     return 1.0
 
 
+def slower(rollout: Any, resources: Any, tracer: Any) -> float:
+    """Two spans, in a fifth of a second."""
+    for name in ("first", "second"):
+        with tracer.start_as_current_span(name):
+            time.sleep(0.1)
+    return float(rollout.input)
+
+
 async def patient(rollout: Any, resources: Any, tracer: Any) -> float:
     """Waits for its file."""
     while not Path(rollout.input).exists():  # noqa: ASYNC110, ASYNC240 - a file is what a test can make
