@@ -5,13 +5,16 @@ import re
 import signal
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 
 from lightning_store import InMemoryLightningStore, LightningStoreThreaded, RedisLightningStore, Runner
+from lightning_store.demo import trainer
 from lightning_store.demo.agent import agent
 from lightning_store.demo.algorithm import NoProgressError, train
+from lightning_store.demo.orchestrate import DemoError, DemoOptions, run_demo
 from lightning_store.demo.tasks import TaskSet, load_tasks
-from lightning_store.demo.training import TrainingSettings
+from lightning_store.demo.training import BatchReport, TrainingResult, TrainingSettings, decode
 from tests.support.command_line import run_process, start_process
 from tests.support.processes import wait_until_gone
 
@@ -86,13 +89,49 @@ async def test_an_algorithm_without_runners_gives_up():
             await train(store, load_tasks(), settings, lambda report: None)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("is_given", [False, True], ids=["embedded", "given"])
-def test_the_demo_loses_nothing_and_learns(is_given, tmp_path, redis_server):
-    environment = {"LIGHTNING_STORE_URL": redis_server.url} if is_given else {}
-    arguments = ["demo", "--plain", "--iterations", "4", "--output", str(tmp_path)]
+async def test_the_process_of_the_algorithm_tells_what_happens_line_by_line(redis_url, namespace, monkeypatch, capsys):
+    monkeypatch.setenv("LIGHTNING_STORE_URL", redis_url)
+    monkeypatch.setenv("LIGHTNING_STORE_NAMESPACE", namespace)
+    settings = TrainingSettings(iterations=1, tasks_per_batch=2, group_size=2, measurements=1)
+    async with redis_store(redis_url, namespace) as store, at_work(store, Runner(store, agent, concurrency=4)):
+        await trainer.main(settings)
+    messages = [decode(line) for line in capsys.readouterr().out.splitlines()]
+    assert [type(message) for message in messages] == [BatchReport] * 6 + [TrainingResult]
+    assert messages[-1].rollouts == 2 * 64 + 4
 
-    result = run_process(arguments, environment=environment, timeout=SECONDS)
+
+def test_the_demo_on_a_redis_that_is_there_leaves_nothing_behind(redis_server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    options = DemoOptions(redis_url=redis_server.url, iterations=3, group_size=6, runners=2, output_dir=tmp_path)
+
+    code = run_demo(options)
+
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert "The numbers game" in out
+    assert figure(out, "succeeded") == options.planned_rollouts
+    with redis_server.client() as client:
+        assert client.keys("*ls:demo-*") == []
+
+
+def test_a_process_that_fails_ends_the_demo_and_all_others(redis_url, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_store.demo.supervisor.AGENT", "lightning_store.demo.agent:nobody")
+    before = set(psutil.Process().children())
+    with pytest.raises(DemoError, match=r"runner-\d ended with \d+: .*nobody"):
+        run_demo(DemoOptions(redis_url=redis_url, output_dir=tmp_path))
+    assert set(psutil.Process().children()) == before
+
+
+def test_a_missing_package_is_told_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DemoError, match=r"pip install 'lightning-store\[demo\]'"):
+        run_demo(DemoOptions(output_dir=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_loses_nothing_and_learns(tmp_path):
+    result = run_process(["demo", "--plain", "--iterations", "4", "--output", str(tmp_path)], timeout=SECONDS)
 
     assert result.code == 0, result.out + result.err
     assert figure(result.out, "rollouts enqueued") == figure(result.out, "succeeded") == 4 * 16 * 8 + 2 * 128
@@ -102,9 +141,6 @@ def test_the_demo_loses_nothing_and_learns(is_given, tmp_path, redis_server):
     assert figure(result.out, "mean reward, last version") >= 1.5 * figure(result.out, "mean reward, first version")
     assert re.search(r"killed runner-\d \(\d+\) with SIGKILL while it held \d+ rollouts", result.out)
     assert (tmp_path / "learning_curve.png").stat().st_size > 0
-    assert redis_server.url not in result.out + result.err
-    with redis_server.client() as client:
-        assert client.keys("*ls:demo-*") == [], "it left something on a Redis that was there"
 
 
 @pytest.mark.slow

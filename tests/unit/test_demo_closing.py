@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from lightning_store.backends.memory import InMemoryLightningStore
+from lightning_store import InMemoryLightningStore
 from lightning_store.demo.accident import Accident, count_run_again
 from lightning_store.demo.closing import Figures, count
 from lightning_store.demo.policy import Policy

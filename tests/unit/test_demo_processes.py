@@ -10,7 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lightning_store import InMemoryLightningStore
+from lightning_store.demo.accident import Accident, kill_busy_runner
 from lightning_store.demo.processes import Children
+from tests.support.factories import claim, requests_for
 from tests.support.processes import is_gone, wait_until_gone
 
 SLEEP = "import time; time.sleep(60)"
@@ -80,6 +83,30 @@ def test_a_resumed_child_goes_on(children, module):
     child.freeze()
     child.resume()
     assert lines_of(child, 1) == ["here"]
+
+
+async def test_a_runner_that_holds_nothing_is_not_killed(children, module):
+    store = InMemoryLightningStore()
+    await store.enqueue_many_rollouts(requests_for([1]))
+    child = children.start("idle", module("sleeps", SLEEP))
+    await store.update_worker("worker-1", {"pid": child.pid})
+    await claim(store, "worker-of-another")
+    assert await kill_busy_runner(store, [child]) is None
+    assert psutil.Process(child.pid).status() != psutil.STATUS_STOPPED
+    assert child.exit_code is None
+
+
+async def test_the_first_runner_that_holds_rollouts_is_killed(children, module):
+    store = InMemoryLightningStore()
+    await store.enqueue_many_rollouts(requests_for([1, 2, 3]))
+    idle, busy = (children.start(name, module("sleeps", SLEEP)) for name in ("idle", "busy"))
+    for number, child in enumerate((idle, busy, busy)):
+        await store.update_worker(f"worker-{number}", {"pid": child.pid})
+    held = [(await claim(store, worker)).rollout_id for worker in ("worker-1", "worker-2")]
+    accident = await kill_busy_runner(store, [idle, busy])
+    assert accident == Accident("busy", busy.pid, tuple(held), frozenset({"worker-1", "worker-2"}))
+    assert idle.exit_code is None
+    assert busy.exit_code == -signal.SIGKILL
 
 
 def test_leaving_the_block_ends_every_child(tmp_path, module, monkeypatch):
