@@ -37,7 +37,8 @@ async def make_store(store_kind: str, source: Any, namespace: str, clock: Settab
 
     def make(**options: Any) -> LightningStore:
         options = {"clock": clock} | options
-        made.append(make_backend(store_kind, source, f"{namespace}-{len(made)}", **options))
+        name = options.pop("namespace", f"{namespace}-{len(made)}")
+        made.append(make_backend(store_kind, source, name, **options))
         return made[-1]
 
     yield make
@@ -55,3 +56,16 @@ def store(make_store: MakeStore) -> LightningStore:
 def live_store(make_store: MakeStore) -> LightningStore:
     """A new, empty store in real time, for tests that wait."""
     return make_store(clock=None)
+
+
+@pytest.fixture
+def open_again(store_kind: str, make_store: MakeStore) -> Callable[[Any], Any]:
+    """Makes another object for the data of a live store, as another process would; in memory it is the same object."""
+
+    def another(store: Any) -> Any:
+        if store_kind.endswith("memory"):
+            return store
+        inner = getattr(store, "store", store)
+        return make_store(clock=None, namespace=inner.namespace)
+
+    return another

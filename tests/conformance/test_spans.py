@@ -123,6 +123,17 @@ async def test_bulk_answers_the_spans_stored_without_duplicates(store, caplog):
     assert sum("Duplicated span added" in record.getMessage() for record in caplog.records) == 2
 
 
+@pytest.mark.parametrize("renumber", [False, True])
+async def test_very_same_object_twice_is_stored_once(store, renumber):
+    started = await store.start_rollout("task")
+    span = span_of(started)
+
+    stored = await store.add_many_spans([span, span], renumber=renumber)
+
+    assert [answer.span_id for answer in stored] == [span.span_id]
+    assert (await store.query_spans(started.rollout_id)).total == 1
+
+
 async def test_bulk_of_nothing_is_empty(store):
     assert await store.add_many_spans([]) == []
 
