@@ -26,9 +26,9 @@ class InMemoryLightningStore(AttemptOperations):
     async def add_many_spans(self, spans: Sequence[Span], *, renumber: bool = False) -> list[Span]:
         """See the contract."""
         check_spans(spans)
-        groups: dict[tuple[str, str], list[Span]] = {}
-        for span in spans:
-            groups.setdefault((span.rollout_id, span.attempt_id), []).append(span)
+        groups: dict[tuple[str, str], dict[int, Span]] = {}
+        for place, span in enumerate(spans):
+            groups.setdefault((span.rollout_id, span.attempt_id), {})[place] = span
         spared = {rollout_id for rollout_id, _ in groups}
         stored: dict[int, Span] = {}
         first_error: LightningStoreError | None = None
@@ -39,21 +39,24 @@ class InMemoryLightningStore(AttemptOperations):
                 first_error = first_error or error
         if first_error is not None:
             raise first_error
-        self._report_duplicates([span for span in spans if id(span) not in stored])
-        return [stored[id(span)] for span in spans if id(span) in stored]
+        self._report_duplicates([span for place, span in enumerate(spans) if place not in stored])
+        return [stored[place] for place in sorted(stored)]
 
     def _add_group(
-        self, rollout_id: str, attempt_id: str, group: list[Span], spared: set[str], *, renumber: bool
+        self, rollout_id: str, attempt_id: str, group: dict[int, Span], spared: set[str], *, renumber: bool
     ) -> dict[int, Span]:
-        """Store the spans of one attempt; returns what was stored by the identity of the span given."""
+        """Store the spans of one attempt, given by their places in the call; returns what was stored by its place."""
         now = self._time.note()
         state = self._state
         stored = state.rollout(rollout_id)
         state.attempt(stored, attempt_id)
         new = self._span_memory.new_spans(stored.shelf, group)
-        self._span_memory.make_room(sum(size for _, size in new), state.evictable(rollout_id))
+        self._span_memory.make_room(sum(new.values()), state.evictable(rollout_id))
         self._begin(*spared)
-        answers = {id(span): self._span_memory.store(stored.shelf, span, size, renumber=renumber) for span, size in new}
+        answers = {
+            place: self._span_memory.store(stored.shelf, group[place], size, renumber=renumber)
+            for place, size in new.items()
+        }
         if new:
             state.note_spans(stored)
             attempt = state.attempt(stored, attempt_id)
