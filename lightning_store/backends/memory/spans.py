@@ -1,6 +1,6 @@
 """The spans of the memory store: storing without duplicates, rewards, and eviction by memory thresholds."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import psutil
@@ -125,13 +125,13 @@ class SpanMemory:
         self.count = 0
         self._estimate = estimator or estimate_bytes
 
-    def new_spans(self, shelf: SpanShelf, spans: Iterable[Span]) -> list[tuple[Span, int]]:
-        """Those that the shelf does not know, each once, with their sizes."""
-        new: dict[tuple[str, str], tuple[Span, int]] = {}
-        for span in spans:
+    def new_spans(self, shelf: SpanShelf, spans: Mapping[int, Span]) -> dict[int, int]:
+        """Places of those that the shelf does not know, each span once, with their sizes."""
+        first: dict[tuple[str, str], int] = {}
+        for place, span in spans.items():
             if not shelf.is_known(span):
-                new.setdefault((span.attempt_id, span.span_id), (span, self._estimate(span)))
-        return list(new.values())
+                first.setdefault((span.attempt_id, span.span_id), place)
+        return {place: self._estimate(spans[place]) for place in first.values()}
 
     def make_room(self, size: int, evictable: Iterator[SpanShelf]) -> None:
         """Evict for `size` more bytes.
