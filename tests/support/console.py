@@ -94,10 +94,7 @@ class Console:
         self._running: list[tuple[str, subprocess.Popen[bytes], signal.Signals]] = []
         programs = folder.parent / f"{folder.name}.bin"
         programs.mkdir()
-        for name, words in (
-            ("lightning-store", [sys.executable, "-m", "lightning_store"]),
-            ("python", [sys.executable]),
-        ):
+        for name, words in (("lightning-store", ["-m", "lightning_store"]), ("python", [])):
             (programs / name).write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *words])} "$@"\n')
             (programs / name).chmod(0o755)
         path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
