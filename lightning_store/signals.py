@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Final
 
+from lightning_store.exits import ExitCode
+
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_EXIT_BASE: Final = 128
 """Shells add this to the number of the signal that ended a process."""
@@ -50,7 +52,7 @@ class LastResort:
 
         Args:
             seconds: Time from `arm` to the end.
-            before: Called first, on a thread; what it raises makes the exit code 1 instead of 0.
+            before: Called first, on a thread; what it raises makes the exit code `FAILED` instead of `OK`.
         """
         self._timer = threading.Timer(seconds, self._end, [before])
         self._timer.daemon = True
@@ -66,9 +68,9 @@ class LastResort:
 
     @staticmethod
     def _end(before: Callable[[], None]) -> None:
-        code = 1
+        code = ExitCode.FAILED
         try:
             before()
-            code = 0
+            code = ExitCode.OK
         finally:
             os._exit(code)

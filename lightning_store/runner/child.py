@@ -9,10 +9,10 @@ import time
 from typing import Final
 
 from lightning_store.connect import redact
-from lightning_store.errors import InvalidRequestError, LightningStoreError
+from lightning_store.errors import LightningStoreError
+from lightning_store.exits import ExitCode, exit_code_of
 from lightning_store.runner.command import exit_for_certain, run_here
 from lightning_store.runner.options import RunnerOptions
-from lightning_store.runner.processes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from lightning_store.runner.runner import Runner
 
 ORPHAN_GRACE_SECONDS: Final = 5.0
@@ -27,16 +27,16 @@ def main() -> int:
     with os.fdopen(os.dup(lifeline), "rb", buffering=0) as pipe:
         line = pipe.readline()
     if not line:
-        return EXIT_OK
+        return ExitCode.OK
     options = RunnerOptions.from_json(json.loads(line))
     logging.basicConfig(level=options.log_level, format=LOG_FORMAT)
     try:
         run_here(options, lambda runner: _end_with_parent(lifeline, runner))
-        exit_for_certain(EXIT_OK)
+        exit_for_certain(ExitCode.OK)
     except LightningStoreError as error:
         sys.stderr.write(f"error: {redact(str(error), options.redis_url)}\n")
-        return EXIT_USAGE if isinstance(error, InvalidRequestError) else EXIT_FAILED
-    return EXIT_OK
+        return exit_code_of(error)
+    return ExitCode.OK
 
 
 def _end_with_parent(lifeline: int, runner: Runner) -> None:
@@ -45,7 +45,7 @@ def _end_with_parent(lifeline: int, runner: Runner) -> None:
         logging.getLogger("lightning_store").error("the parent process is gone, so this one ends")
         runner.stop(ORPHAN_GRACE_SECONDS)
         time.sleep(ORPHAN_GRACE_SECONDS + ORPHAN_END_SECONDS)
-        os._exit(EXIT_FAILED)  # an agent holds the loop
+        os._exit(ExitCode.FAILED)  # an agent holds the loop
 
     threading.Thread(target=watch, name="lightning-store-parent", daemon=True).start()
 

@@ -15,15 +15,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from lightning_store.exits import ExitCode
 from lightning_store.patience import Backoff
 from lightning_store.runner.options import RunnerOptions
 from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS
 
 logger = logging.getLogger("lightning_store")
 
-EXIT_OK: Final = 0
-EXIT_USAGE: Final = 2
-EXIT_FAILED: Final = 5
 HEALTHY_SECONDS: Final = 10.0
 """A process that lived so long had no trouble to start, so the next one starts without a long pause."""
 
@@ -69,10 +67,10 @@ class _Parent:
     def _exit_code(self) -> int:
         if len(self._signals) > 1:
             return SIGNAL_EXIT_BASE + self._signals[-1]
-        if EXIT_USAGE in self._codes:
-            return EXIT_USAGE
+        if ExitCode.USAGE in self._codes:
+            return ExitCode.USAGE
         # One that was told to end before it could hear the signal as a runner has ended by it, and had claimed nothing.
-        return EXIT_OK if set(self._codes) <= {EXIT_OK, -signal.SIGTERM} else EXIT_FAILED
+        return ExitCode.OK if set(self._codes) <= {ExitCode.OK, -signal.SIGTERM} else ExitCode.FAILED
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals.append(number)
@@ -86,10 +84,10 @@ class _Parent:
         while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run_one(number)
-            if self._stopping.is_set() or code == EXIT_OK:
+            if self._stopping.is_set() or code == ExitCode.OK:
                 self._codes.append(code)
                 return
-            if code == EXIT_USAGE:
+            if code == ExitCode.USAGE:
                 self._codes.append(code)
                 self._on_signal(signal.SIGTERM)
                 return

@@ -146,7 +146,9 @@ class Runner:
         Raises:
             LightningStoreError: As in `run`.
         """
-        last_resort = LastResort(self._grace_seconds + RELEASE_SECONDS + LAST_RESORT_SECONDS, self._release_from_outside)
+        last_resort = LastResort(
+            self._grace_seconds + RELEASE_SECONDS + LAST_RESORT_SECONDS, self._release_from_outside
+        )
 
         def stop() -> None:
             last_resort.arm()
