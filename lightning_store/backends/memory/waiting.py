@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -198,7 +198,7 @@ class Alarm:
         self._timers: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
 
     @contextmanager
-    def set(self) -> Iterator[None]:
+    def set(self) -> Generator[None, None, None]:
         """Settle what comes due inside this block."""
         loop = asyncio.get_running_loop()
         self._waiting[loop] = self._waiting.get(loop, 0) + 1
