@@ -14,10 +14,11 @@ local failure = open(given, "always")
 if failure then
   return failure
 end
-local more = settle_due(limit)
-more = ready_retries(limit) == limit or more
-local due = redis.call("ZRANGE", key("deadlines"), 0, 0, "WITHSCORES")[2]
-local ready = redis.call("ZRANGE", key("delayed"), 0, 0, "WITHSCORES")[2]
-local soonest = earliest(tonumber(due or ""), tonumber(ready or ""))
+settle_due(limit)
+ready_retries(limit)
+local due = tonumber(redis.call("ZRANGE", key("deadlines"), 0, 0, "WITHSCORES")[2] or "")
+local ready = tonumber(redis.call("ZRANGE", key("delayed"), 0, 0, "WITHSCORES")[2] or "")
+local more = due and due < now or ready and ready <= now
+local soonest = earliest(due, ready)
 local next_at = soonest and soonest < math.huge and text_of(math.max(0, soonest - now)) or ""
 return { more and 1 or 0, next_at, transitions }
