@@ -100,13 +100,18 @@ class RedisCore(BaseStore):
         self._connect()
 
     async def close(self) -> None:
-        """Close the connections of the running event loop; the store can be used again, and opens new ones then."""
+        """Close the connections of the running event loop, after what cancelled calls have claimed was handed back.
+
+        The store can be used again, and opens new ones then.
+        """
         state = self._loops.pop()
         if state is not None:
             for line in state.lines.values():
                 line.close()
             if state.feed is not None:
                 state.feed.close()
+            if state.background:
+                await asyncio.wait(state.background)
         await self._connections.close()
 
     def _now(self) -> str:

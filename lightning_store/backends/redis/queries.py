@@ -278,9 +278,11 @@ class QueryOperations(RedisCore):
         watcher = await feed.join()
         try:
             while True:
+                over = loop.time() >= until
                 page = await self._completion_page(page.cursor, limit, group_id)
-                if page.items or not await watcher.wait(until - loop.time()):
+                if page.items or over:
                     return page
+                await watcher.wait(until - loop.time())
         finally:
             feed.leave(watcher)
 

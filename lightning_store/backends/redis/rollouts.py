@@ -1,6 +1,7 @@
 """Rollouts in Redis: creating, claiming, changing, cancelling and removing them."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from lightning_store.backends.redis.core import CHUNK, chunks, names_only
 from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.backends.redis.waiting import WakeLine
 from lightning_store.contract import DEFAULT_QUEUES, UNSET, Unset
-from lightning_store.errors import RolloutNotFoundError
+from lightning_store.errors import LightningStoreError, RolloutNotFoundError
 from lightning_store.jsonvalue import dump_json
 from lightning_store.records import (
     DEFAULT_QUEUE,
@@ -36,6 +37,8 @@ from lightning_store.requests import (
 )
 
 _LONG_LINE: Final = 64
+logger = logging.getLogger("lightning_store")
+
 _CREATED = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
 
@@ -109,29 +112,27 @@ class RolloutOperations(QueryOperations, AttemptOperations):
 
     async def _claim_in_line(self, request: ClaimRequest) -> list[AttemptedRollout]:
         """Claim, or wait in line for work until the time is over."""
+        loop = asyncio.get_running_loop()
         line = self._line(request.queues)
-        until = asyncio.get_running_loop().time() + request.timeout
-        woken = looked = False
+        until = loop.time() + request.timeout
+        woken = False
         while True:
-            # Where many wait already, nothing can be claimed: a newcomer joins the line and claims when it is woken.
-            if woken or len(line) < _LONG_LINE:
+            over = loop.time() >= until
+            # Where others wait already, nothing can be claimed: a newcomer joins the line at once. Who leaves the line
+            # looks a last time, for a hint may have been lost, and "nothing" must not mean that nobody could look.
+            if woken or over or not len(line):
                 claimed, next_seconds = await self._claim_shielded(request)
-                if claimed:
+                if claimed or over:
                     return claimed
-                looked = True
                 if next_seconds is not None:
                     line.expect(next_seconds)
-            if not await line.wait(until - asyncio.get_running_loop().time(), first=woken):
-                break
-            woken = True
-        if line.error is not None:
-            raise line.error
-        return [] if looked else (await self._claim_shielded(request))[0]
+            woken = await line.wait(max(0.0, until - loop.time()), first=woken)
 
     def _line(self, queues: tuple[str, ...]) -> WakeLine:
         lines = self._loops.get().lines
         if queues not in lines:
-            lines[queues] = WakeLine(self._connections, self._keys, queues)
+            nothing = ClaimRequest(0, None, queues, 0.0, None)  # a claim of nothing only puts the tokens right
+            lines[queues] = WakeLine(self._connections, self._keys, queues, lambda: self._claim(nothing))
         return lines[queues]
 
     async def _claim_shielded(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
@@ -140,14 +141,18 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._loops.get().background.add(rescue := asyncio.ensure_future(self._hand_back(task)))
-            rescue.add_done_callback(self._loops.get().background.discard)
+            background = self._loops.get().background
+            background.add(rescue := asyncio.ensure_future(self._hand_back(task)))
+            rescue.add_done_callback(background.discard)
             raise
 
     async def _hand_back(self, task: "asyncio.Task[tuple[list[AttemptedRollout], float | None]]") -> None:
-        claimed, _ = await task
-        for rollout in reversed(claimed):
-            await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
+        try:
+            claimed, _ = await task
+            for rollout in reversed(claimed):
+                await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
+        except LightningStoreError as error:
+            logger.warning("A claim whose caller was cancelled was not handed back, its lease has to end it: %s", error)
 
     async def _claim(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
         """What can be claimed now, and the seconds until more may become claimable by itself."""

@@ -26,16 +26,26 @@ def _fallback() -> float:
 
 
 class WakeLine:
-    """Local waiters for work in a list of queues, served in the order in which they began to wait.
+    """Local waiters for work in a list of queues, served in the order in which they began to wait."""
 
-    Attributes:
-        error: Why the server cannot be reached at the moment; None while it can.
-    """
+    def __init__(
+        self,
+        connections: Connections,
+        keys: Keys,
+        queues: tuple[str, ...],
+        reconcile: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Make a line.
 
-    def __init__(self, connections: Connections, keys: Keys, queues: tuple[str, ...]) -> None:
-        self.error: StoreUnavailableError | None = None
+        Args:
+            connections: Where to read.
+            keys: Names of the keys.
+            queues: What is waited for, first come first.
+            reconcile: Makes sure that work which is left wakes somebody else.
+        """
         self._connections = connections
         self._names = [keys.control("wake", queue) for queue in queues]
+        self._reconcile = reconcile
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._until = 0.0
         self._reader: asyncio.Task[None] | None = None
@@ -62,6 +72,9 @@ class WakeLine:
 
         Returns:
             Whether a hint came.
+
+        Raises:
+            LightningStoreError: Hints cannot be read, for another reason than an outage.
         """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
@@ -74,14 +87,17 @@ class WakeLine:
         try:
             await asyncio.wait({waiter}, timeout=None if seconds == float("inf") else seconds)
         except asyncio.CancelledError:
-            if waiter.done():
+            if waiter.done() and waiter.exception() is None:
                 self._wake_one()
             raise
         finally:
             self._waiters.pop(waiter, None)
             if not self._waiters:
                 self._leave()
-        return waiter.done()
+        if waiter.done():
+            waiter.result()
+            return True
+        return False
 
     def close(self) -> None:
         """Stop reading; waiters run into their time limits."""
@@ -104,17 +120,22 @@ class WakeLine:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
+        longest = float("inf")
         while self._waiters:
-            seconds = min(_fallback(), self._until - loop.time())
+            seconds = min(_fallback(), self._until - loop.time(), longest)
+            longest = float("inf")
             try:
                 token = await self._connections.block("BLPOP", *self._names, f"{max(seconds, 0.01):.3f}")
-            except StoreUnavailableError as error:
-                self.error = error
+                if not self._wake_one() and token:
+                    await self._reconcile()
+            except StoreUnavailableError:
                 await asyncio.sleep(_RECONNECT_SECONDS)
-                continue
-            self.error = None
-            if not self._wake_one() and token:
-                await self._connections.command("RPUSH", token[0], token[1])
+                longest = _SHORTEST_SECONDS  # hints may have been lost: somebody looks as soon as the server is back
+            except Exception as error:  # noqa: BLE001 - handed to everybody who waits
+                while self._waiters:
+                    waiter, _ = self._waiters.popitem()
+                    if not waiter.done():
+                        waiter.set_exception(error)
 
 
 class Watcher:
@@ -123,6 +144,7 @@ class Watcher:
     def __init__(self) -> None:
         self.finished: set[str] = set()
         self.recheck = False
+        self._error: Exception | None = None
         self._event = asyncio.Event()
 
     def note(self, rollout_ids: Iterable[str]) -> None:
@@ -135,12 +157,23 @@ class Watcher:
         self.recheck = True
         self._event.set()
 
+    def fail(self, error: Exception) -> None:
+        """Nothing more will be noted."""
+        self._error = error
+        self._event.set()
+
     async def wait(self, seconds: float) -> bool:
-        """Wait for a note; whether one came in time."""
+        """Wait for a note; whether one came in time.
+
+        Raises:
+            LightningStoreError: The log cannot be read, for another reason than an outage.
+        """
         try:
             await asyncio.wait_for(self._event.wait(), None if seconds == float("inf") else max(0.0, seconds))
         except asyncio.TimeoutError:
             return False
+        if self._error is not None:
+            raise self._error
         self._event.clear()
         return True
 
@@ -208,6 +241,10 @@ class CompletionFeed:
             except StoreUnavailableError:
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 next_due = 0.0
+            except Exception as error:  # noqa: BLE001 - handed to everybody who waits
+                for watcher in self._watchers:
+                    watcher.fail(error)
+                return
 
     async def _step(self, next_due: float | None) -> float | None:
         """Read what comes within a fallback interval; a next deadline of 0 asks for a fresh look at everything."""
