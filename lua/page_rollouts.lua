@@ -1,5 +1,5 @@
 --[[
-Read one page of rollouts in order of creation, from the indexes alone; all deadlines that are due are settled first.
+Read one page of rollouts in order of creation, from the indexes alone; all that is due is settled first.
 KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] offset          rollouts to leave out
@@ -16,7 +16,7 @@ local failure = open(given, "read")
 if failure then
   return failure
 end
-if settle_due(SETTLE_MANY) then
+if settle_due(SETTLE_MANY) or ready_retries(SETTLE_MANY) == SETTLE_MANY then
   return { 1, 0, {} }
 end
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from lightning_store.backends.memory.spans import SpanMemory, SpanSizeEstimator
-from lightning_store.backends.memory.state import FEW, MANY, MemoryState, NamespaceClock
+from lightning_store.backends.memory.state import FEW, MemoryState, NamespaceClock
 from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWaits, Wait
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
@@ -103,10 +103,7 @@ class MemoryCore(BaseStore):
     def _settle_on_time(self) -> None:
         """Settle what came due while somebody waits; no trace if nothing did, as when a clock stands still."""
         if self._seconds_left() <= 0:
-            now = self._time.note()
-            self._state.settle_all(now)
-            while self._state.admit_ready(now, MANY):
-                pass
+            self._state.settle_all(self._time.note())
 
     def _on_finish(self, rollout_id: str) -> None:
         self._finish_waits.finished(rollout_id)

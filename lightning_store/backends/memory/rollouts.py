@@ -1,6 +1,7 @@
 """Operations on rollouts of the memory store: creation, changes, ends, and queries."""
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from lightning_store import lifecycle
 from lightning_store.backends.memory.claims import ClaimOperations, attempted
 from lightning_store.backends.memory.copies import copy_record, copy_rollout
-from lightning_store.backends.memory.state import StoredRollout
+from lightning_store.backends.memory.state import FEW, StoredRollout
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import InvalidRequestError, RolloutNotFoundError
 from lightning_store.query import check_query, page_of, query_rollouts
@@ -216,16 +217,23 @@ class RolloutOperations(ClaimOperations):
         """See the contract."""
         check_prune(older_than_seconds, keep_latest)
         now = self._time.note()
+        removed = 0
+        while doomed := self._outlived(older_than_seconds, keep_latest, now):
+            self._state.settle_due(now, FEW)
+            removed += sum(self._delete_if_finished(id, now) for id in doomed)
+        return removed
+
+    def _outlived(self, older_than_seconds: float | None, keep_latest: int | None, now: float) -> list[str]:
+        """Finished rollouts that are too old or too many, the oldest finish first."""
         rollouts = self._state.rollouts
         finished = [id for id in self._state.finish_order if rollouts[id].record.status in FINISHED]
         too_many = 0 if keep_latest is None else max(0, len(finished) - keep_latest)
-        too_old = {
+        youngest = -math.inf if older_than_seconds is None else now - older_than_seconds
+        return [
             id
-            for id in finished
-            if older_than_seconds is not None and now - (rollouts[id].record.end_time or now) > older_than_seconds
-        }
-        doomed = [id for place, id in enumerate(finished) if place < too_many or id in too_old]
-        return sum(self._delete_if_finished(id, now) for id in doomed)
+            for place, id in enumerate(finished)
+            if place < too_many or (rollouts[id].record.end_time or now) < youngest
+        ]
 
     def _delete_if_finished(self, rollout_id: str, now: float) -> bool:
         stored = self._state.rollouts[rollout_id]

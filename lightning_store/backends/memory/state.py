@@ -358,16 +358,16 @@ class MemoryState:
         return [end for id in due if (end := self._settle(self.rollouts[id], now)) is not None]
 
     def settle_all(self, now: float) -> None:
-        """Settle all that is due."""
+        """Settle all that is due, and move all delayed retries that are ready to their queues."""
         while self.deadlines.soonest() < now:
             self.settle_due(now, MANY)
+        while self.queues.soonest() <= now:
+            self.admit_ready(now, MANY)
 
-    def admit_ready(self, now: float, limit: int) -> int:
-        """Move at most `limit` delayed retries that are ready to the tails of their queues; returns how many."""
-        ready = self.queues.ready(now, limit)
-        for id in ready:
+    def admit_ready(self, now: float, limit: int) -> None:
+        """Move at most `limit` delayed retries that are ready to the tails of their queues."""
+        for id in self.queues.ready(now, limit):
             self.queues.admit(self.rollouts[id].record.queue, id)
-        return len(ready)
 
     def soonest(self) -> float:
         """When something comes due next by itself; infinity if nothing will."""
@@ -391,7 +391,7 @@ class MemoryState:
         return Transition(
             rollout_id=stored.id,
             attempt_id=ended.attempt_id,
-            worker_id=ended.worker_id,
+            worker_id=ended.worker_id or None,
             attempt_status=ended.status,
             rollout_status=stored.record.status,
             cause=ended.cause or "timeout",
