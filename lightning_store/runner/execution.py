@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, cast
 from opentelemetry import context as otel_context
 from opentelemetry.trace import StatusCode
 
-from lightning_store.contract import UNSET
+from lightning_store.contract import UNSET, Unset
 from lightning_store.delivery import UNAVAILABLE
 from lightning_store.errors import ResourcesNotFoundError
 from lightning_store.records import Attempt, AttemptedRollout, AttemptStatus, ResourcesUpdate
@@ -196,7 +196,10 @@ class Execution:
         return next((attempt for attempt in attempts if attempt.attempt_id == attempt_id), None)
 
     async def _write(self, status: AttemptStatus, facts: dict[str, Any]) -> None:
-        metadata = {**(self._held.rollout.attempt.metadata or {}), **facts} if facts else UNSET
+        metadata: dict[str, Any] | Unset = UNSET
+        if facts:
+            stored = await self._patiently(self._stored_attempt)  # the agent may have written some of its own
+            metadata = {**((stored and stored.metadata) or {}), **facts}
         await self._patiently(
             lambda: self._around.store.update_attempt(*self._held.pair, status=status, metadata=metadata)
         )

@@ -15,7 +15,7 @@ from opentelemetry import trace
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.errors import InvalidRequestError, SchemaMismatchError, StoreUnavailableError
 from lightning_store.records import Attempt, PromptTemplate, Rollout, RolloutConfig
-from lightning_store.runner import Runner, cancelled, slot
+from lightning_store.runner import Runner, cancelled, renewal, slot
 from lightning_store.threaded import LightningStoreThreaded
 from lightning_store.tracing import emit_reward
 from tests.support.faulty import FaultyStore
@@ -307,6 +307,36 @@ async def test_long_messages_and_tracebacks_are_cut(store):
     assert len(str((await latest(store, rollout)).metadata)) < 10_000
 
 
+async def test_exception_that_cannot_tell_itself_is_recorded_by_its_type(store):
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    def agent(rollout: Any, resources: Any, tracer: Any) -> None:
+        raise MuteError
+
+    rollout = await store.enqueue_rollout("task")
+    async with running(store, agent):
+        (done,) = await finish(store, rollout)
+    exception = (await latest(store, rollout)).metadata["exception"]
+    assert done.status == "failed"
+    assert exception["type"].endswith("MuteError")
+    assert exception["message"] == ""
+    assert "agent" in exception["traceback"]
+
+
+async def test_metadata_that_the_agent_wrote_stays(store):
+    async def agent(rollout: Any, resources: Any, tracer: Any) -> None:
+        await store.update_attempt(rollout.rollout_id, rollout.attempt.attempt_id, metadata={"own": 1})
+        raise ValueError("wrong")
+
+    rollout = await store.enqueue_rollout("task")
+    async with running(store, agent):
+        await finish(store, rollout)
+    metadata = (await latest(store, rollout)).metadata
+    assert metadata.keys() == {"own", "exception"}
+
+
 async def test_failed_attempts_are_tried_again_as_configured(store):
     tries: list[str] = []
 
@@ -386,6 +416,30 @@ async def test_worker_that_cannot_claim_sends_no_heartbeat(store, monkeypatch):
         before = store.calls["renew"]
         await asyncio.sleep(1.0)
         assert store.calls["renew"] - before <= 4
+
+
+async def test_heartbeats_that_fail_are_sent_again(store, caplog):
+    faults = iter([StoreUnavailableError("gone"), RuntimeError("strange"), StoreUnavailableError("gone")])
+    store.errors["renew"] = lambda _arguments: next(faults, None)
+    gate = Gate(1.0)
+    rollout = await store.enqueue_rollout("task")
+    async with running(store, gate.coroutine, lease_seconds=0.6):
+        await eventually(lambda: store.calls["renew"] >= 6)
+        gate.open.set()
+        (done,) = await finish(store, rollout)
+    assert done.status == "succeeded"
+    assert "heartbeats: the store is out of reach" in caplog.text
+    assert "heartbeats: the store is back" in caplog.text
+    assert "strange" in caplog.text
+
+
+async def test_heartbeat_that_gets_no_answer_is_given_up(store, caplog, monkeypatch):
+    monkeypatch.setattr(renewal, "SHORTEST_CALL_SECONDS", 0.05)
+    gate = store.gates["renew"] = asyncio.Event()
+    async with running(store, plain, lease_seconds=0.3):
+        await eventually(lambda: store.calls["renew"] >= 2)
+        gate.set()
+    assert "no answer in time" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine"])

@@ -12,8 +12,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from lightning_store import tracing
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.errors import InvalidRequestError, StoreUnavailableError
 from lightning_store.exporter import LightningSpanExporter
@@ -306,6 +308,68 @@ async def test_force_flush_of_the_provider_reaches_the_store(store, rollout, exp
     provider: Any = trace.get_tracer_provider()
     assert await asyncio.to_thread(provider.force_flush, 5000)
     assert await names_of(store, rollout) == ["step"]
+
+
+# -- providers that somebody else set up ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a provider the global one, and tells what it exported."""
+
+    def install(**options: Any) -> InMemorySpanExporter:
+        exported = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False, **options)
+        provider.add_span_processor(SimpleSpanProcessor(exported))
+        monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+        return exported
+
+    return install
+
+
+async def test_spans_go_through_the_programs_own_provider_too(store, rollout, exporter, scope, foreign):
+    exported = foreign()
+    for name in ("first", "second"):
+        agent_tracer().start_span(name).end()
+    await flushed(exporter, rollout)
+    assert await names_of(store, rollout) == ["first", "second"]
+    assert [span.name for span in exported.get_finished_spans()] == ["first", "second"]
+
+
+async def test_root_and_reward_are_recorded_whatever_the_programs_sampler_does(
+    store, rollout, exporter, scope, foreign
+):
+    exported = foreign(sampler=ALWAYS_OFF)
+    root = start_root_span("agent", scope)
+    agent_tracer().start_span("unsampled").end()
+    emit_reward(1.0)
+    root.end()
+    await flushed(exporter, rollout)
+    assert await names_of(store, rollout) == ["agentlightning.annotation", "agent"]
+    assert exported.get_finished_spans() == ()
+
+
+async def test_reward_outside_of_an_attempt_goes_to_the_programs_own_provider(foreign, caplog):
+    exported = foreign()
+    emit_reward(1.0)
+    assert [span.name for span in exported.get_finished_spans()] == ["agentlightning.annotation"]
+    assert caplog.text == ""
+
+
+async def test_provider_that_is_not_the_sdks_is_left_alone(store, rollout, exporter, scope, monkeypatch):
+    provider = trace.NoOpTracerProvider()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    agent_tracer().start_span("step").end()
+    await flushed(exporter, rollout)
+    assert await names_of(store, rollout) == ["step"]
+
+
+async def test_reward_is_not_dropped_silently_when_opentelemetry_is_off(scope, monkeypatch):
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setattr(tracing, "_PROVIDERS", tracing._Providers())
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.NoOpTracerProvider)
+    with pytest.raises(RuntimeError, match="OTEL_SDK_DISABLED"):
+        emit_reward(1.0)
 
 
 # -- rewards -----------------------------------------------------------------------------------------------------------
