@@ -263,7 +263,7 @@ async def breakable(
 async def test_runner_and_daemon_go_on_after_a_restart_of_redis(breakable, launch, namespace, down_seconds):
     server, store = breakable
     options = {"redis_url": server.url, "namespace": namespace}
-    rollouts = await enqueue(store, 200)
+    rollouts = await enqueue(store, 80)
     runner = launch("runner", agent="tests.support.agents:slow", concurrency=2, lease_seconds=10.0, **options)
     daemon = launch("healthcheck", interval=0.2, **options)
     await until_running(store, rollouts[20])
