@@ -73,6 +73,12 @@ class CompletionLog:
                 return CompletionPage(items=items, cursor=entry.cursor)
         return CompletionPage(items=items, cursor=cursor_of(max(after, self.last)))
 
+    def time_of(self, number: int) -> float:
+        """When an entry that is not removed was written."""
+        entry = self._entry(number)
+        assert entry is not None, number  # noqa: S101 - a rollout knows its entries
+        return entry.end_time
+
     def _behind(self, after: int, group_id: str | None) -> Iterator[Completion]:
         if group_id is None:
             numbers: Iterable[int] = range(max(after + 1, self._first), self.last + 1)

@@ -35,6 +35,7 @@ from lightning_store.requests import (
     check_limit,
     check_prune,
     check_worker_id,
+    is_name,
     new_rollout,
     rollout_changes,
 )
@@ -191,15 +192,16 @@ class RolloutOperations(ClaimOperations):
     ) -> list[str]:
         """See the contract."""
         check_cancel(rollout_ids, group_id, status_in)
-        ids = None if rollout_ids is None else check_ids(rollout_ids, "rollout_ids")
+        if rollout_ids is None:
+            candidates = [record.rollout_id for record in self._candidates(None, group_id, status_in)]
+        else:
+            candidates = [id for id in dict.fromkeys(check_ids(rollout_ids, "rollout_ids")) if is_name(id)]
+        if not candidates:
+            return []
         now = self._begin()
-        found = query_rollouts(
-            self._candidates(ids, group_id, status_in), rollout_id_in=ids, group_id=group_id, status_in=status_in
-        )
+        known = (self._state.rollouts[id].record for id in candidates if id in self._state.rollouts)
+        found = query_rollouts(known, status_in=status_in, group_id=group_id)
         wanted = [record.rollout_id for record in found if record.status not in FINISHED]
-        if ids is not None:
-            matching = set(wanted)
-            wanted = [id for id in dict.fromkeys(ids) if id in matching]
         for id in wanted:
             stored = self._state.rollouts[id]
             changes = {"status": "cancelled"}
@@ -209,9 +211,11 @@ class RolloutOperations(ClaimOperations):
 
     async def delete_rollouts(self, rollout_ids: Sequence[str]) -> list[str]:
         """See the contract."""
-        ids = check_ids(rollout_ids, "rollout_ids")
+        ids = [id for id in dict.fromkeys(check_ids(rollout_ids, "rollout_ids")) if is_name(id)]
+        if not ids:
+            return []
         now = self._begin()
-        return [id for id in dict.fromkeys(ids) if id in self._state.rollouts and self._delete_if_finished(id, now)]
+        return [id for id in ids if id in self._state.rollouts and self._delete_if_finished(id, now)]
 
     async def prune(self, *, older_than_seconds: float | None = None, keep_latest: int | None = None) -> int:
         """See the contract."""
@@ -228,11 +232,12 @@ class RolloutOperations(ClaimOperations):
         rollouts = self._state.rollouts
         finished = [id for id in self._state.finish_order if rollouts[id].record.status in FINISHED]
         too_many = 0 if keep_latest is None else max(0, len(finished) - keep_latest)
-        youngest = -math.inf if older_than_seconds is None else now - older_than_seconds
+        too_old = math.inf if older_than_seconds is None else older_than_seconds
+        finish_times = (self._state.log.time_of(rollouts[id].completions[-1]) for id in finished)
         return [
             id
-            for place, id in enumerate(finished)
-            if place < too_many or (rollouts[id].record.end_time or now) < youngest
+            for place, (id, finish_time) in enumerate(zip(finished, finish_times, strict=True))
+            if place < too_many or now - finish_time > too_old
         ]
 
     def _delete_if_finished(self, rollout_id: str, now: float) -> bool:
@@ -327,7 +332,7 @@ class RolloutOperations(ClaimOperations):
 
     async def query_queues(self) -> list[QueueStats]:
         """See the contract."""
-        now = self._time.peek()
+        now = self._time.note_read()
         return [
             QueueStats(
                 queue=name, depth=queue.live, delayed=queue.delayed, oldest_seconds=self._waited(queue.entries, now)

@@ -46,13 +46,12 @@ class InMemoryLightningStore(AttemptOperations):
         self, rollout_id: str, attempt_id: str, group: dict[int, Span], spared: set[str], *, renumber: bool
     ) -> dict[int, Span]:
         """Store the spans of one attempt, given by their places in the call; returns what was stored by its place."""
-        now = self._time.note()
+        now = self._begin(*spared)
         state = self._state
         stored = state.rollout(rollout_id)
         state.attempt(stored, attempt_id)
         new = self._span_memory.new_spans(stored.shelf, group)
         self._span_memory.make_room(sum(new.values()), state.evictable(rollout_id))
-        self._begin(*spared)
         answers = {
             place: self._span_memory.store(stored.shelf, group[place], size, renumber=renumber)
             for place, size in new.items()
