@@ -19,6 +19,14 @@ local function offer(name, live)
   end
 end
 
+-- One live entry less, and no token too many: it would wake somebody in vain.
+local function withdraw(rollout)
+  local tokens, live = key("wake", queue_name(rollout)), count(rollout, "queue", -1)
+  if redis.call("LLEN", tokens) > live then
+    redis.call("LPOP", tokens)
+  end
+end
+
 local function unlist(rollout)
   if rollout.queued then
     redis.call("LREM", key("queue", queue_name(rollout)), 1, rollout.id)
@@ -49,7 +57,7 @@ end
 
 local function leave_queue(rollout)
   if rollout.queued then
-    count(rollout, "queue", -1)
+    withdraw(rollout)
   elseif redis.call("ZREM", key("delayed"), rollout.id) == 1 then
     count(rollout, "delayed", -1)
   end
