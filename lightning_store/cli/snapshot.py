@@ -99,13 +99,17 @@ async def take_snapshot(store: LightningStore, url: str, namespace: str, *, most
         url: Its URL, for the figures of the server.
         namespace: Its namespace, for show.
         most_workers: How many workers to list; -1 = all.
+
+    Raises:
+        StoreUnavailableError: The server cannot be reached.
     """
+    # Asked first, because it fails at once where the store would try again for long.
+    memory, server_time = await asyncio.to_thread(read_memory_and_time, url)
     # Asking for workers settles all deadlines that are due, so that the counts read after it are true.
     workers = sorted(await store.query_workers(), key=lambda worker: last_sign(worker) or 0.0, reverse=True)
     counts = Counter(worker.status for worker in workers)
     statistics = await store.statistics()
     queues = await store.query_queues()
-    memory, server_time = await asyncio.to_thread(read_memory_and_time, url)
     return Snapshot(
         url=url,
         namespace=namespace,

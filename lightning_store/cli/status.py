@@ -1,13 +1,14 @@
 """`lightning-store status`: queues, rollouts, workers and memory, once or again and again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, Target, opened, target
-from lightning_store.cli.output import drawn, is_terminal, note, say, say_json, show
+from lightning_store.cli.output import clean, drawn, is_terminal, note, say, say_json, show
+from lightning_store.errors import StoreUnavailableError
 from lightning_store.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -56,31 +57,43 @@ async def _watch(place: Target, workers: int, interval: float, *, as_json: bool)
     if is_terminal() and not as_json:
         await _watch_live(place, workers, interval)
         return
-    async for snapshot in _snapshots(place, workers, interval):
-        if as_json:
-            say_json(snapshot.as_json(), one_line=True)
+    async for seen in _looks(place, workers, interval):
+        if isinstance(seen, StoreUnavailableError):
+            note(f"waiting: {seen}")
+        elif as_json:
+            say_json(seen.as_json(), one_line=True)
         else:
-            show(*snapshot.as_tables())
+            show(*seen.as_tables())
             say()
 
 
 async def _watch_live(place: Target, workers: int, interval: float) -> None:
-    from rich.live import Live  # noqa: PLC0415 - keeps `--help` fast
+    from rich.console import Group  # noqa: PLC0415 - keeps `--help` fast
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    with Live(auto_refresh=False, screen=True, vertical_overflow="crop") as live:
-        async for snapshot in _snapshots(place, workers, interval):
-            live.update(drawn(snapshot.as_tables()), refresh=True)
+    view = Group()
+    with Live(auto_refresh=False, vertical_overflow="crop") as live:
+        async for seen in _looks(place, workers, interval):
+            if isinstance(seen, StoreUnavailableError):
+                live.update(Group(Text(f"waiting: {clean(seen)}", style="red"), view), refresh=True)
+            else:
+                view = drawn(seen.as_tables())
+                live.update(view, refresh=True)
 
 
-async def _snapshots(place: Target, workers: int, interval: float) -> "AsyncIterator[Snapshot]":
+async def _looks(
+    place: Target, workers: int, interval: float
+) -> "AsyncGenerator[Snapshot | StoreUnavailableError, None]":
     """Snapshots without end. An outage is told and waited out: who watches wants to see the end of it."""
     from lightning_store.cli.snapshot import take_snapshot  # noqa: PLC0415 - keeps `--help` fast
-    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415
 
     async with opened(place) as store:
         while True:
             try:
-                yield await take_snapshot(store, place.url, place.namespace, most_workers=workers)
+                seen = await take_snapshot(store, place.url, place.namespace, most_workers=workers)
             except StoreUnavailableError as error:
-                note(f"waiting: {error}")
+                yield error
+            else:
+                yield seen
             await asyncio.sleep(interval)

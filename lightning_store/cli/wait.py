@@ -1,6 +1,7 @@
 """`lightning-store wait`: until rollouts have finished."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import typer
 
@@ -8,7 +9,7 @@ from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, give
 from lightning_store.cli.output import clean, note, say, say_json
 from lightning_store.exits import CommandError, ExitCode
 
-SHOWN: int = 20
+SHOWN: Final = 20
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,12 +43,18 @@ def wait(
     if as_json:
         say_json(outcome.as_json())
     else:
-        for rollout_id in outcome.unknown[:SHOWN]:
-            note(f"{clean(rollout_id)}: not found")
-        for rollout_id, status in outcome.without_success[:SHOWN]:
-            note(f"{clean(rollout_id)}: {status}")
+        _tell([(rollout_id, "not found") for rollout_id in outcome.unknown])
+        _tell(outcome.without_success)
         say(outcome.summary())
     if outcome.unknown:
         return ExitCode.NOT_FOUND
     is_good = not outcome.unfinished and (any_end or not outcome.without_success)
     return ExitCode.OK if is_good else ExitCode.NO
+
+
+def _tell(failures: Sequence[tuple[str, str]]) -> None:
+    """The first of the rollouts that did not succeed, with what became of them."""
+    for rollout_id, what in failures[:SHOWN]:
+        note(f"{clean(rollout_id)}: {what}")
+    if len(failures) > SHOWN:
+        note(f"... and {len(failures) - SHOWN} more (--json has all)")

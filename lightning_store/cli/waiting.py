@@ -89,11 +89,7 @@ async def _first_look(
     """Ids of those that are unfinished now; the others go into the outcome."""
     statuses: dict[str, RolloutStatus] = {}
     if ids is None:
-        offset, total = 0, 1
-        while offset < total:
-            page = await store.query_rollouts(group_id=group, limit=PAGE, offset=offset)
-            statuses.update({rollout.rollout_id: rollout.status for rollout in page})
-            offset, total = offset + PAGE, page.total
+        statuses = {rollout.rollout_id: rollout.status for rollout in await store.query_rollouts(group_id=group)}
     for start in range(0, len(ids or ()), PAGE):
         part = list(ids or ())[start : start + PAGE]
         found = await store.query_rollouts(rollout_id_in=part)

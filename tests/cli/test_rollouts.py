@@ -365,4 +365,7 @@ def test_wait_sees_more_rollouts_than_one_page(cli):
     cli.on_store(lambda store: store.enqueue_many_rollouts(requests_for(range(1100), group_id="g")))
     assert cli("rollouts", "cancel", "--group", "g").code == 0
 
-    assert cli("wait", "--group", "g", "--any-end").out == "1100 cancelled\n"
+    result = cli("wait", "--group", "g", "--any-end")
+
+    assert result.out == "1100 cancelled\n"
+    assert result.err.splitlines()[20:] == ["... and 1080 more (--json has all)"]
