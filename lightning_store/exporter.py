@@ -7,24 +7,22 @@ import os
 import threading
 import weakref
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from lightning_store.background import LoopThread, callable_from_any_thread
 from lightning_store.contract import LightningStore
-from lightning_store.delivery import BUFFER_FULL, UNATTRIBUTED, UNAVAILABLE, Loss, deliver
+from lightning_store.delivery import BUFFER_FULL, UNATTRIBUTED, UNAVAILABLE, Loss, approximate_bytes, deliver
 from lightning_store.scope import Identity, detached_context, identity_of
 
 logger = logging.getLogger("lightning_store")
 
 REMEMBERED_LOSSES: Final = 10_000
-_BYTES_PER_SPAN: Final = 500
-_BYTES_PER_VALUE: Final = 16
 
 
 @dataclass(eq=False)
@@ -302,21 +300,3 @@ class LightningSpanExporter(SpanExporter):
                 channel.drain = None
                 self._channels.pop(channel.identity, None)
         return batch, total
-
-
-def approximate_bytes(span: ReadableSpan) -> int:
-    """About how much memory a span takes: a fixed part, and its texts."""
-    size = _BYTES_PER_SPAN + _bytes_of(span.attributes)
-    for event in span.events:
-        size += _BYTES_PER_SPAN + _bytes_of(event.attributes)
-    return size
-
-
-def _bytes_of(attributes: Mapping[str, Any] | None) -> int:
-    return sum(_bytes_of_value(value) for value in (attributes or {}).values())
-
-
-def _bytes_of_value(value: Any) -> int:
-    if isinstance(value, str | bytes):
-        return _BYTES_PER_VALUE + len(value)
-    return sum(map(_bytes_of_value, value)) if hasattr(value, "__iter__") else _BYTES_PER_VALUE
