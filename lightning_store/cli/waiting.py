@@ -1,9 +1,10 @@
 """What `lightning-store wait` waits for, and what came of it."""
 
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -73,8 +74,7 @@ async def wait_for(
     pending = await _first_look(store, ids, group, outcome)
     while pending:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        await _wait_once(store, pending, _slice(left), outcome)
-        pending = [rollout_id for rollout_id in pending if rollout_id not in outcome.finished]
+        pending = await _wait_once(store, pending, _slice(left), outcome)
         if left == 0:
             break
         if pending and sys.stderr.isatty():
@@ -87,24 +87,39 @@ async def _first_look(
     store: LightningStore, ids: Sequence[str] | None, group: str | None, outcome: WaitOutcome
 ) -> list[str]:
     """Ids of those that are unfinished now; the others go into the outcome."""
-    statuses: dict[str, RolloutStatus] = {}
     if ids is None:
         statuses = {rollout.rollout_id: rollout.status for rollout in await store.query_rollouts(group_id=group)}
-    for start in range(0, len(ids or ()), PAGE):
-        part = list(ids or ())[start : start + PAGE]
-        found = await store.query_rollouts(rollout_id_in=part)
-        statuses.update({rollout.rollout_id: rollout.status for rollout in found})
-    order = list(statuses) if ids is None else list(ids)
-    outcome.unknown = [rollout_id for rollout_id in order if rollout_id not in statuses]
-    outcome.finished = {key: statuses[key] for key in order if statuses.get(key) in FINISHED}
-    return [key for key in order if key in statuses and key not in outcome.finished]
+        return _sort(list(statuses), statuses, outcome)
+    return _sort(ids, await _statuses(store, ids), outcome)
 
 
 async def _wait_once(
     store: LightningStore, pending: Sequence[str], timeout: float | None, outcome: WaitOutcome
-) -> None:
+) -> list[str]:
+    """Wait for all; ids of those that are still unfinished. The others go into the outcome."""
+    until = math.inf if timeout is None else time.monotonic() + timeout
     for rollout in await store.wait_for_rollouts(rollout_ids=pending, timeout=timeout):
         outcome.finished[rollout.rollout_id] = rollout.status
+    rest = [rollout_id for rollout_id in pending if rollout_id not in outcome.finished]
+    if rest and time.monotonic() < until:
+        # Nothing is left to wait for, and yet some have not finished: they were deleted, or reopened just now.
+        return _sort(rest, await _statuses(store, rest), outcome)
+    return rest
+
+
+async def _statuses(store: LightningStore, ids: Sequence[str]) -> dict[str, RolloutStatus]:
+    found: dict[str, RolloutStatus] = {}
+    for start in range(0, len(ids), PAGE):
+        page = await store.query_rollouts(rollout_id_in=ids[start : start + PAGE])
+        found.update({rollout.rollout_id: rollout.status for rollout in page})
+    return found
+
+
+def _sort(ids: Sequence[str], statuses: Mapping[str, RolloutStatus], outcome: WaitOutcome) -> list[str]:
+    """Put what is finished or unknown into the outcome; the others."""
+    outcome.unknown += [key for key in ids if key not in statuses]
+    outcome.finished.update({key: statuses[key] for key in ids if statuses.get(key) in FINISHED})
+    return [key for key in ids if key in statuses and key not in outcome.finished]
 
 
 def _slice(left: float | None) -> float | None:

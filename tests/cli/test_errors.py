@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import redis
@@ -21,7 +20,7 @@ from lightning_store.errors import (
     StoreFullError,
 )
 from lightning_store.exits import CommandError, ExitCode, exit_code_of
-from tests.support.command_line import run_process, start_process
+from tests.support.command_line import run_process, start_process, wait_until_blocked
 
 READING = (["status"], ["rollouts", "list"], ["rollouts", "show", "a"], ["spans", "a"], ["wait", "a"], ["doctor"])
 CHANGING = (["enqueue", "-"], ["rollouts", "cancel", "a"], ["rollouts", "retry", "a"])
@@ -183,23 +182,12 @@ def test_ctrl_c_ends_a_wait_without_a_traceback(cli):
     cli.on_store(lambda store: store.enqueue_rollout(1))
     environment = {"LIGHTNING_STORE_URL": cli.url, "LIGHTNING_STORE_NAMESPACE": cli.namespace}
     process = start_process(["wait", "--all", "--timeout", "60"], environment=environment)
-    wait_for_client(cli, process)
+    wait_until_blocked(cli.url, process)
 
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
 
     assert (process.returncode, out, err) == (130, "", "")
-
-
-def wait_for_client(cli, process):
-    """Until the process waits at the server: it has a blocked or second connection there."""
-    with redis.Redis.from_url(cli.url, decode_responses=True) as client:
-        for _ in range(3000):
-            assert process.poll() is None, process.communicate()
-            if any("b" in entry["flags"] for entry in client.client_list()):
-                return
-            time.sleep(0.01)
-    raise AssertionError("the process did not begin to wait")
 
 
 def test_ctrl_c_is_how_a_watch_ends(cli):

@@ -1,10 +1,12 @@
 """`lightning-store rollouts`, `spans` and `wait`."""
 
+import signal
+
 import pytest
 
 from lightning_store.contract import LightningStore
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
-from tests.support.command_line import CommandLine
+from tests.support.command_line import CommandLine, start_process, wait_until_blocked
 from tests.support.factories import claim, requests_for, reward_span, span_of, status_of
 
 
@@ -355,6 +357,22 @@ def test_wait_for_an_unknown_rollout_is_not_found(cli):
 @pytest.mark.parametrize("arguments", [[], ["a", "--all"], ["--all", "--group", "g"]])
 def test_wait_needs_exactly_one_choice(cli, arguments):
     assert cli("wait", *arguments).code == 2
+
+
+def test_wait_does_not_wait_for_rollouts_that_are_deleted_meanwhile(cli):
+    enqueue(cli, "a", "b")
+    environment = {"LIGHTNING_STORE_URL": cli.url, "LIGHTNING_STORE_NAMESPACE": cli.namespace}
+    process = start_process(["wait", "a", "b", "--timeout", "60"], environment=environment)
+    wait_until_blocked(cli.url, process)
+
+    process.send_signal(signal.SIGSTOP)
+    finish(cli, "a", "cancelled")
+    cli.on_store(lambda store: store.delete_rollouts(["a"]))
+    finish(cli, "b", "succeeded")
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=50)
+
+    assert (process.returncode, out, err) == (4, "1 succeeded, 1 not found\n", "a: not found\n")
 
 
 def test_wait_for_nothing_is_over_at_once(cli):

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
+import redis
 
 from lightning_store.cli import main
 from lightning_store.connect import open_store
@@ -91,3 +93,13 @@ def run_process(
     process = start_process(arguments, environment=environment, **options)
     out, err = process.communicate(timeout=timeout)
     return Result(process.returncode, out, err)
+
+
+def wait_until_blocked(url: str, process: "subprocess.Popen[str]", timeout_seconds: float = 30.0) -> None:
+    """Until a client of the server waits in a blocking command; the process must be the only one that does."""
+    deadline = time.monotonic() + timeout_seconds
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        while not any("b" in entry["flags"] for entry in client.client_list()):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "the process did not begin to wait"
+            time.sleep(0.01)
