@@ -17,7 +17,7 @@ IGNORED = frozenset({"cursor", "uptime", "name", "span_bytes"})
 class Side:
     """One of the stores, with a common language for the ids of attempts.
 
-    A store may draw ids that it does not use, so that its attempts are called otherwise than the other store's; here they
+"""What stores may choose as they like: the form of cursors, their name and age, further statistics."""
     are called by rollout and number.
     """
 
