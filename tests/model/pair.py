@@ -17,8 +17,8 @@ IGNORED = frozenset({"cursor", "uptime", "name", "span_bytes"})
 class Side:
     """One of the stores, with a common language for the ids of attempts.
 
-"""What stores may choose as they like: the form of cursors, their name and age, further statistics."""
-    are called by rollout and number.
+    A store may draw ids that it does not use, so that its attempts are called otherwise than those of the other; here
+    they are called by rollout and number.
     """
 
     def __init__(self, store: LightningStore) -> None:
