@@ -3,7 +3,9 @@
 import math
 import random
 
-from lightning_store.backends.memory.index import CreationIndex, TimeIndex
+import pytest
+
+from lightning_store.backends.memory.index import CreationIndex, TimeIndex, merged
 
 
 def test_creation_index_stays_sorted_under_any_changes():
@@ -32,6 +34,17 @@ def test_emptied_creation_index_can_be_filled_again():
     assert (list(index), len(index)) == ([], 0)
     index.add(5)
     assert list(index) == [5]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_merged_indexes_are_cut_at_any_offset(count):
+    dice = random.Random(count)  # noqa: S311 - repeatable, no secret
+    indexes = [CreationIndex() for _ in range(count)]
+    expected = sorted(dice.sample(range(1, 9_000), 3_000)) if indexes else []
+    for number in expected:
+        dice.choice(indexes).add(number)
+    for offset in (0, 1, 700, 1_500, 2_999, 3_000, 3_001, 99_999):
+        assert list(merged(indexes, offset)) == expected[offset:]
 
 
 def test_time_index_gives_what_is_due_earliest_first_then_by_id():

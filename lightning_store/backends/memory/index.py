@@ -2,8 +2,8 @@
 
 import heapq
 import math
-from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 _CHUNK: Final = 512
@@ -62,6 +62,37 @@ class CreationIndex:
             if offset < len(chunk):
                 yield from chunk[offset:]
             offset = max(0, offset - len(chunk))
+
+    def up_to(self, number: int) -> int:
+        """How many numbers are at most `number`."""
+        at = bisect_left(self._highest, number)
+        before = sum(map(len, self._chunks[:at]))
+        return before + bisect_right(self._chunks[at], number) if at < len(self._chunks) else before
+
+    def behind(self, number: int) -> Iterator[int]:
+        """The numbers above `number`, in order."""
+        first = bisect_right(self._highest, number)
+        for at in range(first, len(self._chunks)):
+            chunk = self._chunks[at]
+            yield from chunk[bisect_right(chunk, number) :] if at == first else chunk
+
+    def highest(self) -> int:
+        """The highest number; 0 when there is none."""
+        return self._highest[-1] if self._highest else 0
+
+
+def merged(indexes: Sequence[CreationIndex], offset: int) -> Iterator[int]:
+    """The numbers of indexes that share none, in order, without the first `offset`."""
+    if len(indexes) == 1:
+        return indexes[0].since(offset)
+    low, high = 0, max((index.highest() for index in indexes), default=0)
+    while low < high and offset > 0:  # halving finds the number up to which `offset` numbers lie
+        middle = (low + high) // 2
+        if sum(index.up_to(middle) for index in indexes) < offset:
+            low = middle + 1
+        else:
+            high = middle
+    return heapq.merge(*(index.behind(low) for index in indexes))
 
 
 class TimeIndex:

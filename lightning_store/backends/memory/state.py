@@ -2,13 +2,14 @@
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 
 from lightning_store import lifecycle
 from lightning_store.backends.memory.completions import CompletionLog
 from lightning_store.backends.memory.index import CreationIndex, TimeIndex
+from lightning_store.backends.memory.namespace_clock import NamespaceClock
 from lightning_store.backends.memory.queues import Queues
 from lightning_store.backends.memory.spans import SpanShelf
+from lightning_store.backends.memory.stored import StoredRollout
 from lightning_store.errors import AttemptNotFoundError, RolloutNotFoundError
 from lightning_store.lifecycle import AttemptState, RolloutState, Step
 from lightning_store.records import (
@@ -31,83 +32,6 @@ FEW = 10
 
 MANY = 200
 """How many a call settles at a time that settles all."""
-
-_READ_NOTE_SECONDS = 1.0
-"""Reads note the time only when the last note is older."""
-
-
-@dataclass
-class StoredRollout:
-    """A rollout with all that belongs to it.
-
-    Attributes:
-        number: Its creation number.
-        digest: Tells whether a caller's own id is used again for the same task; None when the store made the id.
-        attempts: By id, in order of their sequence ids.
-        latest_id: The attempt with the highest sequence id.
-        queued_time: When it began to wait, or will have, for a delayed retry.
-        completions: Numbers of its entries in the completion log.
-    """
-
-    number: int
-    digest: str | None
-    state: RolloutState
-    queued_time: float
-    attempts: dict[str, AttemptState] = field(default_factory=dict)
-    latest_id: str | None = None
-    completions: list[int] = field(default_factory=list)
-    shelf: SpanShelf = field(default_factory=SpanShelf)
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.state.record.rollout_id
-
-    @property
-    def record(self) -> Rollout:
-        """The rollout itself; to be copied before it is given away."""
-        return self.state.record
-
-    @property
-    def latest(self) -> AttemptState | None:
-        """The attempt with the highest sequence id."""
-        return None if self.latest_id is None else self.attempts[self.latest_id]
-
-
-class NamespaceClock:
-    """The time of operations: it never runs backwards, and outages of the store are noticed."""
-
-    def __init__(self, read_clock: Callable[[], float], grace_seconds: float) -> None:
-        """Start without a history.
-
-        Args:
-            read_clock: The present time; looked up at each use.
-            grace_seconds: A longer gap between operations counts as an outage.
-        """
-        self._read_clock = read_clock
-        self._grace_seconds = grace_seconds
-        self._last: float | None = None
-        self.resumed_time: float | None = None
-
-    def peek(self) -> float:
-        """The present time, without a trace."""
-        now = self._read_clock()
-        return now if self._last is None else max(now, self._last)
-
-    def note(self) -> float:
-        """The present time, as the time of an operation that writes."""
-        now = self.peek()
-        if self._last is not None and now - self._last > self._grace_seconds:
-            self.resumed_time = now
-        self._last = now
-        return now
-
-    def note_read(self) -> float:
-        """The present time, as the time of a read that settles: noted once a second only."""
-        now = self.peek()
-        if self._last is not None and now - self._last > _READ_NOTE_SECONDS:
-            return self.note()
-        return now
 
 
 class MemoryState:

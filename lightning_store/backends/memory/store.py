@@ -6,7 +6,7 @@ from lightning_store import lifecycle
 from lightning_store.backends.memory.attempts import AttemptOperations
 from lightning_store.backends.memory.claims import LATEST
 from lightning_store.backends.memory.copies import copy_record
-from lightning_store.backends.memory.state import StoredRollout
+from lightning_store.backends.memory.stored import StoredRollout
 from lightning_store.errors import LightningStoreError, SpansEvictedError
 from lightning_store.query import page_of, query_resources, query_spans
 from lightning_store.records import FilterLogic, NamedResources, PaginatedResult, ResourcesUpdate, SortOrder
