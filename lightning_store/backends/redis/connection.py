@@ -9,6 +9,7 @@ import inspect
 import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -159,8 +160,8 @@ class Connections:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
-        self._clients = PerLoop(settings.pool)
-        self._blocking = PerLoop(lambda: settings.pool(blocking_seconds=_BLOCK_SECONDS))
+        self._clients = PerLoop(settings.pool, _hang_up)
+        self._blocking = PerLoop(lambda: settings.pool(blocking_seconds=_BLOCK_SECONDS), _hang_up)
 
     async def run(self, call: Call) -> Any:
         """Run a script, again after a lost connection; its answer."""
@@ -253,6 +254,24 @@ class Connections:
                     raise translated(error) from error
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter needs no secrecy
             delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _hang_up(client: aioredis.Redis) -> None:
+    """Close the sockets of a client whose loop is closed, which can do nothing in order any more."""
+    pool = client.connection_pool
+    held = [*getattr(pool, "_available_connections", ()), *getattr(pool, "_in_use_connections", ())]
+    for connection in held:
+        writer = getattr(connection, "_writer", None)
+        connection._reader = connection._writer = None  # noqa: SLF001 - or it complains when it is collected
+        transport = getattr(writer, "transport", None)
+        if transport is None:
+            continue
+        sock = getattr(transport, "_sock", None)
+        with suppress(RuntimeError):  # the loop is closed; the transport marks itself as closing before it finds out
+            transport.abort()
+        if sock is not None:
+            transport._sock = None  # noqa: SLF001 - as above
+            sock.close()
 
 
 async def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Any:

@@ -18,8 +18,15 @@ class PerLoop(Generic[T]):
 
     _abandoned: Final[list[Any]] = []
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], discard: Callable[[T], None] | None = None) -> None:
+        """Note how values are made.
+
+        Args:
+            make: Makes the value of a loop.
+            discard: Told of values whose loop was closed; such a value often holds its loop, so nothing else ends it.
+        """
         self._make = make
+        self._discard = discard
         self._reset()
 
     def _reset(self) -> None:
@@ -35,13 +42,24 @@ class PerLoop(Generic[T]):
         loop = asyncio.get_running_loop()
         with self._lock:
             value = self._values.get(loop)
-            if value is None:
-                value = self._values[loop] = self._make()
-            return value
+            if value is not None:
+                return value
+            closed = [self._values.pop(other) for other in list(self._values) if other.is_closed()]
+            value = self._values[loop] = self._make()
+        self._discard_all(closed)
+        return value
 
     def pop(self) -> T | None:
         """Take the value of the running loop out, if there is one."""
         if self._pid != os.getpid():
             return None
         with self._lock:
-            return self._values.pop(asyncio.get_running_loop(), None)
+            closed = [self._values.pop(other) for other in list(self._values) if other.is_closed()]
+            value = self._values.pop(asyncio.get_running_loop(), None)
+        self._discard_all(closed)
+        return value
+
+    def _discard_all(self, values: list[T]) -> None:
+        if self._discard is not None:
+            for value in values:
+                self._discard(value)
