@@ -293,7 +293,7 @@ async def test_runner_stops_in_time_although_redis_is_gone(breakable, launch, na
 
 async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log, redis_url, namespace, tmp_path):
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
-    daemon = launch("healthcheck", redis_url=redis_url, namespace=namespace, interval=30.0)
+    daemon = launch("healthcheck", redis_url=redis_url, namespace=namespace, interval=0.5)
     process = runner("patient", lease_seconds=0.6)
     await until_running(store, rollout)
     process.kill()
