@@ -187,7 +187,7 @@ def test_ctrl_c_ends_a_wait_without_a_traceback(cli):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
 
-    assert (process.returncode, out, err) == (130, "", "")
+    assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
 def test_ctrl_c_is_how_a_watch_ends(cli):

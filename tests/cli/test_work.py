@@ -187,6 +187,8 @@ def test_demo_refuses_options_out_of_bounds(offline):
 
 
 def test_demo_on_a_server_out_of_reach_is_one_line(offline, tmp_path):
+    pytest.importorskip("numpy")
+    pytest.importorskip("matplotlib")
     started = time.monotonic()
 
     result = offline("demo", "--plain", "--output", str(tmp_path))
