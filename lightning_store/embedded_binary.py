@@ -55,7 +55,7 @@ def find_server() -> ServerBinary:
     for path in _candidates():
         try:
             return read_binary(path)
-        except EmbeddedRedisError as error:  # noqa: PERF203 - three programs at most
+        except EmbeddedRedisError as error:
             unusable.append(str(error))
     found = f" ({'; '.join(unusable)})" if unusable else ""
     raise EmbeddedRedisError(f"No usable redis-server or valkey-server found{found}: {HOW_TO_INSTALL}")

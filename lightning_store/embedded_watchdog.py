@@ -106,7 +106,7 @@ def _lock(order: Order) -> IO[bytes]:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:  # noqa: PERF203 - a wait, bounded by time
+        except BlockingIOError as error:
             if time.monotonic() > deadline:
                 raise OSError(f"the data folder {Path(order.lock).parent} is in use by another server") from error
             time.sleep(0.02)

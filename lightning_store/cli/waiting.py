@@ -88,7 +88,8 @@ async def _first_look(
 ) -> list[str]:
     """Ids of those that are unfinished now; the others go into the outcome."""
     if ids is None:
-        statuses = {rollout.rollout_id: rollout.status for rollout in await store.query_rollouts(group_id=group)}
+        found = await store.query_rollouts(group_id=group)
+        statuses: dict[str, RolloutStatus] = {rollout.rollout_id: rollout.status for rollout in found}
         return _sort(list(statuses), statuses, outcome)
     return _sort(ids, await _statuses(store, ids), outcome)
 
