@@ -1,7 +1,7 @@
 """The rules of rollouts, attempts and workers as pure functions: (record, event, now) -> new records.
 
 No I/O, no clock, no ids of its own: times and ids come as arguments. Backends that keep Python records call these; the
-Lua scripts of the Redis backend carry out the same rules (`lua/shared/{attempts,ends,health,signs,workers}.lua`).
+Lua scripts of the Redis backend carry out the same rules (`lua/shared`).
 """
 
 import math

@@ -24,6 +24,19 @@ RETRYABLE: Final[frozenset[AttemptStatus]] = frozenset({"failed", "timeout", "un
 STAMPS_END_TIME: Final[frozenset[AttemptStatus]] = frozenset({"succeeded", "failed", "timeout"})
 """Attempt statuses that set `end_time`."""
 
+# What is born, what the store itself makes of an attempt, and what workers are.
+NEW_ROLLOUT: Final[RolloutStatus] = "queuing"
+NEW_ATTEMPT: Final[AttemptStatus] = "preparing"
+CANCELLED: Final[RolloutStatus] = "cancelled"
+OVERDUE: Final[AttemptStatus] = "timeout"
+SILENT: Final[AttemptStatus] = "unresponsive"
+RELEASED: Final[AttemptStatus] = "failed"
+REVIVED: Final[AttemptStatus] = "running"
+BUSY: Final[WorkerStatus] = "busy"
+IDLE: Final[WorkerStatus] = "idle"
+UNKNOWN: Final[WorkerStatus] = "unknown"
+RELEASED_CAUSE: Final[AttemptCause] = "released"
+
 ROLLOUT_AFTER_ATTEMPT: Final[Mapping[AttemptStatus, RolloutStatus]] = {
     "preparing": "preparing",
     "running": "running",
@@ -78,6 +91,9 @@ CAUSE_OF_END: Final[Mapping[AttemptStatus, AttemptCause | None]] = {
 }
 """Why an attempt ended, unless the caller knows better (`released`, `cancelled`)."""
 
+CAUSE_IN_CANCELLED: Final[Mapping[AttemptStatus, AttemptCause]] = {"failed": "cancelled"}
+"""Why an attempt ended whose rollout is cancelled, where that makes a difference."""
+
 
 def _lua_set(name: str, members: frozenset[str]) -> str:
     body = ", ".join(f"{member} = true" for member in sorted(members))
@@ -87,6 +103,22 @@ def _lua_set(name: str, members: frozenset[str]) -> str:
 def _lua_map(name: str, table: Mapping[Any, str | None]) -> str:
     body = "".join(f'  {key} = "{value}",\n' for key, value in table.items() if value is not None)
     return f"local {name} = {{\n{body}}}"
+
+
+_CONSTANTS: Final[Mapping[str, str]] = {
+    "RETRY_STATUS": RETRY_STATUS,
+    "NEW_ROLLOUT": NEW_ROLLOUT,
+    "NEW_ATTEMPT": NEW_ATTEMPT,
+    "CANCELLED": CANCELLED,
+    "OVERDUE": OVERDUE,
+    "SILENT": SILENT,
+    "RELEASED": RELEASED,
+    "REVIVED": REVIVED,
+    "BUSY": BUSY,
+    "IDLE": IDLE,
+    "UNKNOWN": UNKNOWN,
+    "RELEASED_CAUSE": RELEASED_CAUSE,
+}
 
 
 def render_lua() -> str:
@@ -99,12 +131,13 @@ def render_lua() -> str:
         _lua_set("LIVE", frozenset(LIVE)),
         _lua_set("RETRYABLE", frozenset(RETRYABLE)),
         _lua_set("STAMPS_END_TIME", frozenset(STAMPS_END_TIME)),
-        f'local RETRY_STATUS = "{RETRY_STATUS}"',
+        *(f'local {name} = "{value}"' for name, value in _CONSTANTS.items()),
         _lua_map("ROLLOUT_AFTER_ATTEMPT", ROLLOUT_AFTER_ATTEMPT),
         _lua_map("ATTEMPT_AFTER_SPAN", ATTEMPT_AFTER_SPAN),
         _lua_map("ROLLOUT_AFTER_SPAN", ROLLOUT_AFTER_SPAN),
         _lua_map("WORKER_AFTER_ATTEMPT", WORKER_AFTER_ATTEMPT),
         _lua_map("CAUSE_OF_END", CAUSE_OF_END),
+        _lua_map("CAUSE_IN_CANCELLED", CAUSE_IN_CANCELLED),
     ]
     return "\n".join(parts) + "\n"
 

@@ -13,20 +13,26 @@ ARGV[7..] items         per span: id (64-bit integer as text, or ":" and text), 
 Returns per span its sequence_id as text, "" for a duplicate.
 Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
 --@include health
---@include signs
+--@include keys
 --@include numbers
---@include spans
+--@include records
 --@include repeats
+--@include rollouts
+--@include signs
+--@include spans
+--@include status
 local spans, span_ids = KEYS[2], KEYS[3]
 local given, token, rollout_id, attempt_id, renumber, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local items = ARGV
-local failure = open(given, "refusable")
+local answer = answered(token)
+local failure = open(given, answer and "always" or "refusable")
 if failure then
   return failure
 end
 local stored = {}
-local answer = answered(token)
 if answer then
   for number in string.gmatch(answer, "([^,]*),") do
     stored[#stored + 1] = number
@@ -45,7 +51,7 @@ if not rollout then
 end
 local attempt = read_attempt(rollout, attempt_id)
 if not attempt then
-  return redis.error_reply("ATTEMPT_NOT_FOUND Attempt " .. attempt_id .. " not found")
+  return attempt_not_found(attempt_id)
 end
 
 local numeric, text = {}, {}

@@ -9,8 +9,15 @@ ARGV[5..] rollout_ids   the rollouts
 Returns the ids of those that were cancelled, in the order given.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
+--@include deadlines
 --@include health
+--@include logs
+--@include records
 --@include repeats
+--@include rollouts
+--@include status
 local given, token, group, statuses = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local rollout_ids = ARGV
 local failure = open(given, "always")
@@ -32,7 +39,7 @@ for i = 5, #rollout_ids do
   local wanted = rollout and not FINISHED[rollout.status] and (group == "" or rollout.group == group)
   if wanted and (statuses == "*" or string.find("," .. statuses .. ",", "," .. rollout.status .. ",", 1, true)) then
     local attempt = read_attempt(rollout, rollout.latest)
-    move(rollout, "cancelled", 0)
+    move(rollout, CANCELLED, 0)
     log_event(rollout, attempt, "cancelled")
     write(rollout)
     index_deadline(rollout, attempt)

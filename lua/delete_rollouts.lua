@@ -4,13 +4,22 @@ KEYS[1] meta            meta hash of the namespace
 KEYS[2..] spans         streams of their spans, in the same order
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] token           operation token
-ARGV[3..] items         per rollout: its id, prefix of the sets of its span ids, and the completion that must be its last; "" = any
+ARGV[3..] items         per rollout: its id, prefix of the sets of its span ids, and the completion that must be its
+                        last; "" = any
 Returns the ids of those that were removed, in the order given.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
 --@include health
+--@include keys
+--@include queue
+--@include records
 --@include repeats
-local streams = KEYS
+--@include rollouts
+--@include status
+--@include workers
+local spans = KEYS
 local given, token = ARGV[1], ARGV[2]
 local items = ARGV
 local failure = open(given, "always")
@@ -31,7 +40,7 @@ local function delete_attempt(rollout, attempt_id, span_ids)
   local attempt = read_attempt(rollout, attempt_id)
   local worker = attempt and LIVE[attempt.status] and attempt.worker and read(key("worker", attempt.worker))
   if worker and worker.attempt == attempt_id and worker.rollout == rollout.id then
-    set_worker(worker, "unknown", nil, nil)
+    set_worker(worker, UNKNOWN)
     write(worker)
   end
   local name = rollout.id .. ":" .. attempt_id
@@ -69,7 +78,7 @@ for i = 3, #items, 3 do
   local rollout = read_rollout(items[i])
   local last = rollout and string.match(rollout.done or "", "[^,]+$")
   if rollout and FINISHED[rollout.status] and (items[i + 2] == "" or items[i + 2] == last) then
-    delete_rollout(rollout, streams[2 + (i - 3) / 3], items[i + 1])
+    delete_rollout(rollout, spans[2 + (i - 3) / 3], items[i + 1])
     deleted[#deleted + 1] = items[i]
   end
 end

@@ -2,46 +2,38 @@
 Create rollouts at the tails of their queues, all of them or none.
 KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
-ARGV[2..] rollouts      one run of arguments per rollout, see shared/creation.lua
+ARGV[2..] rollouts      one run of arguments per rollout, see shared/requests.lua
 Returns per rollout {start_time, resources_id} when it was created, else the stored record, see shared/replies.lua.
 Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
 ]]
+--@include clock
 --@include creation
 --@include health
+--@include logs
+--@include queue
+--@include records
 --@include replies
+--@include requests
+--@include status
 local given = ARGV[1]
-local failure = open(given, "refusable")
+local items, new_ids, failure = parse_rollouts(2)
+failure = open(given, next(new_ids) and "refusable" or "always") or failure
 if failure then
   return failure
 end
 settle_due(SETTLE_FEW)
 
-local items, seen, at = {}, {}, 2
-while at <= #ARGV do
-  local item
-  item, at = parse_rollout(at)
-  item.exists, failure = check_rollout(item)
-  if not failure and seen[item.id] and seen[item.id] ~= item.digest then
-    failure = redis.error_reply("INVALID_REQUEST rollout_id: " .. item.id .. " is given twice for different tasks")
-  end
-  if failure then
-    return failure
-  end
-  seen[item.id] = item.digest
-  items[#items + 1] = item
-end
-
-local replies, created = {}, {}
+local replies = {}
 for i, item in ipairs(items) do
-  if item.exists or created[item.id] then
-    replies[i] = rollout_reply(item.id)
-  else
-    local rollout = create_rollout(item, "queuing")
+  if new_ids[item.id] then
+    local rollout = create_rollout(item, NEW_ROLLOUT)
     enlist(rollout)
     write(rollout)
     log_event(rollout, nil, "enqueued")
-    created[item.id] = true
+    new_ids[item.id] = nil
     replies[i] = { now_text, rollout.resources or "" }
+  else
+    replies[i] = rollout_reply(item.id)
   end
 end
 return replies

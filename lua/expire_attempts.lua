@@ -8,6 +8,9 @@ deadline or delayed retry, "" when there is none; a transition is {rollout_id, a
 rollout status, cause, seconds late}.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include clock
+--@include delays
+--@include expiry
 --@include health
 local given, limit = ARGV[1], tonumber(ARGV[2])
 local failure = open(given, "always")
@@ -16,9 +19,5 @@ if failure then
 end
 settle_due(limit)
 ready_retries(limit)
-local due = tonumber(redis.call("ZRANGE", key("deadlines"), 0, 0, "WITHSCORES")[2] or "")
-local ready = tonumber(redis.call("ZRANGE", key("delayed"), 0, 0, "WITHSCORES")[2] or "")
-local more = due and due < now or ready and ready <= now
-local soonest = earliest(due, ready)
-local next_at = soonest and soonest < math.huge and text_of(math.max(0, soonest - now)) or ""
-return { more and 1 or 0, next_at, transitions }
+local more, seconds = next_due()
+return { more, seconds, transitions }

@@ -8,7 +8,9 @@ Returns the numbers as text, in the order given.
 Errors: ROLLOUT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
 --@include clock
+--@include keys
 --@include numbers
+--@include records
 --@include repeats
 local given, token = ARGV[1], ARGV[2]
 local rollout_ids = ARGV

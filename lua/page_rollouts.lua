@@ -8,7 +8,10 @@ ARGV[4..] indexes       kinds and names of the disjoint indexes to read, as "rol
 Returns {more, total, rollouts}: more is 1 when deadlines are still due and the call should be sent again.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include clock
+--@include delays
 --@include health
+--@include keys
 --@include replies
 local given, offset, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local indexes = ARGV
@@ -16,7 +19,7 @@ local failure = open(given, "read")
 if failure then
   return failure
 end
-if settle_due(SETTLE_MANY) or ready_retries(SETTLE_MANY) == SETTLE_MANY then
+if settle_due(SETTLE_MANY) or ready_retries(SETTLE_MANY) then
   return { 1, 0, {} }
 end
 

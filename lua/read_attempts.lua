@@ -6,7 +6,9 @@ ARGV[2] rollout_id      the rollout
 Returns its attempts by number, see shared/replies.lua; an empty list when it has none or is unknown.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include clock
 --@include health
+--@include keys
 --@include replies
 local given, rollout_id = ARGV[1], ARGV[2]
 local failure = open(given, "read")

@@ -6,7 +6,9 @@ ARGV[2..] rollout_ids   the rollouts
 Returns per rollout the id of its latest attempt; "" when it has none or is unknown.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include clock
 --@include health
+--@include keys
 local given = ARGV[1]
 local rollout_ids = ARGV
 local failure = open(given, "read")

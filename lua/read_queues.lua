@@ -5,7 +5,9 @@ ARGV[1] now             seconds since the epoch as text; "" reads the server's c
 Returns per queue {name, depth, delayed, seconds that its oldest claimable rollout has waited or ""}.
 Errors: SCHEMA_MISMATCH.
 ]]
---@include rollouts
+--@include clock
+--@include keys
+--@include status
 local given = ARGV[1]
 local MOST_VOID = 1000
 local failure = open(given, "read")

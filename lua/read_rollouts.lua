@@ -4,12 +4,15 @@ KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] which           "finished" = only those, "unfinished" = only whether they are that, "" = all
 ARGV[3..] rollout_ids   the rollouts
-Returns per id the rollout, see shared/replies.lua; "" when it is unknown. When only some are asked for: 0 for unfinished
-ones, and for finished ones "" unless they are asked for.
+Returns per id the rollout, see shared/replies.lua; "" when it is unknown. When only some are asked for: 0 for
+unfinished ones, and for finished ones "" unless they are asked for.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include clock
 --@include health
+--@include keys
 --@include replies
+--@include status
 local given, which = ARGV[1], ARGV[2]
 local rollout_ids = ARGV
 local failure = open(given, "read")

@@ -8,18 +8,29 @@ ARGV[4] attempt_id      the attempt; without effect unless it is live and its un
 Returns the attempt, see shared/replies.lua.
 Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
+--@include deadlines
+--@include ends
 --@include health
---@include replies
+--@include keys
+--@include logs
+--@include queue
+--@include records
 --@include repeats
+--@include replies
+--@include rollouts
+--@include status
+--@include workers
 local given, token, rollout_id, attempt_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local failure = open(given, "always")
 if failure then
   return failure
 end
-if answered(token) then
-  return attempt_reply(rollout_id, attempt_id)
+local answer = answered(token)
+if not answer then
+  settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
 end
-settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
 
 local rollout = read_rollout(rollout_id)
 if not rollout then
@@ -27,10 +38,10 @@ if not rollout then
 end
 local attempt = read_attempt(rollout, attempt_id)
 if not attempt then
-  return redis.error_reply("ATTEMPT_NOT_FOUND Attempt " .. attempt_id .. " not found")
+  return attempt_not_found(attempt_id)
 end
-if rollout.latest == attempt_id and LIVE[attempt.status] and not FINISHED[rollout.status] then
-  set_attempt_status(rollout, attempt, "failed", "released")
+if not answer and rollout.latest == attempt_id and LIVE[attempt.status] and not FINISHED[rollout.status] then
+  set_attempt_status(rollout, attempt, RELEASED, RELEASED_CAUSE)
   if QUEUED[rollout.status] then
     leave_queue(rollout)
   end
@@ -41,7 +52,7 @@ if rollout.latest == attempt_id and LIVE[attempt.status] and not FINISHED[rollou
   change(rollout, "since", now_text)
   enlist(rollout, "LPUSH")
   update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
-  log_event(rollout, attempt, "released")
+  log_event(rollout, attempt, attempt.cause)
   write(attempt)
   write(rollout)
   index_deadline(rollout, attempt)

@@ -8,8 +8,15 @@ ARGV[4..] attempts      pairs of rollout and attempt id
 Returns for each attempt current, revived, replaced, cancelled, finished or unknown.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
 --@include health
+--@include keys
+--@include records
+--@include rollouts
 --@include signs
+--@include status
+--@include workers
 local given, worker_id, stats = ARGV[1], ARGV[2], ARGV[3]
 local attempts = ARGV
 local failure = open(given, "always")
@@ -35,13 +42,13 @@ local function renewed(rollout, attempt)
   elseif rollout.latest ~= attempt.id or (attempt.worker and attempt.worker ~= "" and attempt.worker ~= worker_id) then
     return "replaced"
   elseif FINISHED[rollout.status] then
-    return rollout.status == "cancelled" and "cancelled" or "finished"
+    return rollout.status == CANCELLED and "cancelled" or "finished"
   elseif LIVE[attempt.status] then
     heartbeat(rollout, attempt)
     return "current"
-  elseif attempt.status == "unresponsive" and QUEUED[rollout.status] then
+  elseif attempt.status == SILENT and QUEUED[rollout.status] then
     heartbeat(rollout, attempt)
-    revive(rollout, attempt, "running", "renewed")
+    revive(rollout, attempt, REVIVED, "renewed")
     return "revived"
   end
   return "finished"

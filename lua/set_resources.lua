@@ -8,16 +8,18 @@ ARGV[4] body            the resources as JSON
 Returns {create_time, update_time, version, body} as stored.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include clock
 --@include health
+--@include keys
 --@include repeats
 local given, token, resources_id, body = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local failure = open(given, "refusable")
-if failure then
-  return failure
-end
 local name = key("resources", resources_id)
 local known = redis.call("EXISTS", name) == 1
 local is_repeat = known and token == "" or token ~= "" and answered(token)
+local failure = open(given, is_repeat and "always" or "refusable")
+if failure then
+  return failure
+end
 if not is_repeat then
   if token ~= "" then
     settle_due(SETTLE_FEW)

@@ -9,10 +9,19 @@ ARGV[5] lease           seconds as text; "" when there is none
 Returns the rollout with its latest attempt, see shared/replies.lua.
 Errors: ROLLOUT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
 --@include health
+--@include keys
+--@include logs
+--@include records
 --@include replies
+--@include rollouts
+--@include status
+--@include workers
 local given, rollout_id, attempt_id, worker_id, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local failure = open(given, "refusable")
+local exists = redis.call("EXISTS", key("attempt", rollout_id .. ":" .. attempt_id)) == 1
+local failure = open(given, exists and "always" or "refusable")
 if failure then
   return failure
 end
@@ -22,10 +31,10 @@ local rollout = read_rollout(rollout_id)
 if not rollout then
   return not_found(rollout_id)
 end
-if redis.call("EXISTS", key("attempt", rollout_id .. ":" .. attempt_id)) == 0 then
+if not exists then
   local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
   write(rollout)
-  update_worker_of(rollout, attempt, "busy")
+  update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
   log_event(rollout, attempt, "started")
 end
 return rollout_reply(rollout_id)

@@ -5,36 +5,39 @@ ARGV[1] now             seconds since the epoch as text; "" reads the server's c
 ARGV[2] attempt_id      fresh id
 ARGV[3] worker_id       worker to mark busy; "" when anonymous
 ARGV[4] lease           seconds as text; "" when there is none
-ARGV[5..] rollout       one run of arguments, see shared/creation.lua
+ARGV[5..] rollout       one run of arguments, see shared/requests.lua
 Returns the rollout with its latest attempt, see shared/replies.lua; the stored one when the call is a repeat.
 Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
 --@include creation
 --@include health
+--@include keys
+--@include logs
+--@include records
 --@include replies
+--@include requests
+--@include status
+--@include workers
 local given, attempt_id, worker_id, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local failure = open(given, "refusable")
+local item = parse_rollout(5)
+local exists, invalid = check_rollout(item)
+local failure = open(given, exists and "always" or "refusable") or invalid
 if failure then
   return failure
 end
 settle_due(SETTLE_FEW)
 
-local item = parse_rollout(5)
-local exists
-exists, failure = check_rollout(item)
-if failure then
-  return failure
-end
 if exists then
   if redis.call("EXISTS", key("attempts", item.id)) == 0 then
     return redis.error_reply("INVALID_REQUEST rollout_id: " .. item.id .. " is queued; expected a new id")
   end
   return rollout_reply(item.id)
 end
-
-local rollout = create_rollout(item, "preparing")
+local rollout = create_rollout(item, ROLLOUT_AFTER_ATTEMPT[NEW_ATTEMPT])
 local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
 write(rollout)
-update_worker_of(rollout, attempt, "busy")
+update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
 log_event(rollout, attempt, "started")
 return rollout_reply(item.id)

@@ -11,9 +11,19 @@ ARGV[7..] changes       pairs of hash field and value; "=" before the value sets
 Returns the attempt, see shared/replies.lua.
 Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
+--@include deadlines
+--@include ends
 --@include health
---@include replies
+--@include keys
+--@include logs
+--@include records
 --@include repeats
+--@include replies
+--@include rollouts
+--@include status
+--@include workers
 local given, token, rollout_id, attempt_id, status, metadata = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local changes = ARGV
 local failure = open(given, "always")
@@ -21,10 +31,9 @@ if failure then
   return failure
 end
 local answer = answered(token)
-if answer then
-  return attempt_reply(rollout_id, answer)
+if not answer then
+  settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
 end
-settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
 
 local rollout = read_rollout(rollout_id)
 if not rollout then
@@ -32,9 +41,11 @@ if not rollout then
 elseif not rollout.latest then
   return redis.error_reply("ATTEMPT_NOT_FOUND No attempts found for rollout " .. rollout_id)
 end
-local attempt = read_attempt(rollout, attempt_id == "latest" and rollout.latest or attempt_id)
+local attempt = read_attempt(rollout, answer or (attempt_id == "latest" and rollout.latest) or attempt_id)
 if not attempt then
-  return redis.error_reply("ATTEMPT_NOT_FOUND Attempt " .. attempt_id .. " not found")
+  return attempt_not_found(attempt_id)
+elseif answer then
+  return attempt_reply(rollout_id, attempt.id)
 end
 
 local worker_given = false
@@ -48,8 +59,8 @@ for i = 7, #changes, 2 do
 end
 local was, rollout_was = attempt.status, rollout.status
 if status ~= "" then
-  local cancelled = status == "failed" and rollout.status == "cancelled"
-  set_attempt_status(rollout, attempt, status, cancelled and "cancelled" or CAUSE_OF_END[status])
+  local cause = rollout.status == CANCELLED and CAUSE_IN_CANCELLED[status] or CAUSE_OF_END[status]
+  set_attempt_status(rollout, attempt, status, cause)
 end
 if attempt.id == rollout.latest then
   follow_attempt(rollout, attempt)

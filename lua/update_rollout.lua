@@ -11,23 +11,32 @@ ARGV[7..] changes       pairs of hash field and value; "" removes the field
 Returns the rollout, see shared/replies.lua.
 Errors: ROLLOUT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
+--@include attempts
+--@include clock
+--@include deadlines
 --@include health
---@include replies
+--@include keys
+--@include logs
+--@include records
 --@include repeats
+--@include replies
+--@include rollouts
 local given, token, rollout_id, status, task, metadata = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local changes = ARGV
 local failure = open(given, "always")
 if failure then
   return failure
 end
-if answered(token) then
-  return rollout_reply(rollout_id)
+local answer = answered(token)
+if not answer then
+  settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
 end
-settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
 
 local rollout = read_rollout(rollout_id)
 if not rollout then
   return redis.error_reply("ROLLOUT_NOT_FOUND Item " .. rollout_id .. " does not exist")
+elseif answer then
+  return rollout_reply(rollout_id)
 end
 for i = 7, #changes, 2 do
   change(rollout, changes[i], changes[i + 1] ~= "" and changes[i + 1] or nil)

@@ -7,8 +7,11 @@ ARGV[3] stats           heartbeat stats as JSON; "" leaves them
 Returns the worker, see shared/replies.lua.
 Errors: SCHEMA_MISMATCH.
 ]]
---@include workers
+--@include clock
+--@include keys
+--@include records
 --@include replies
+--@include workers
 local given, worker_id, stats = ARGV[1], ARGV[2], ARGV[3]
 local failure = open(given, "always")
 if failure then

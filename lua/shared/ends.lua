@@ -1,26 +1,9 @@
---@include attempts
--- Ends of attempts: what they count, and what they make of their rollout.
-
-local function add(record, field, by)
-  local sum = tonumber(record[field] or "0") + by
-  change(record, field, sum > 0 and tostring(sum) or nil)
-end
-
--- Attempts that were released, and worker losses up to a limit, do not count as attempts; another status takes that back.
-local function recount(rollout, attempt, cause)
-  if attempt.uncounted then
-    add(rollout, "uncounted", -1)
-    add(rollout, "losses", attempt.uncounted == "lost" and -1 or 0)
-    change(attempt, "uncounted", nil)
-  end
-  local lost = cause == "worker_lost" and tonumber(rollout.losses or "0") < tonumber(rollout.max_losses or "0")
-  if lost or cause == "released" then
-    change(attempt, "uncounted", lost and "lost" or "released")
-    add(rollout, "uncounted", 1)
-    add(rollout, "losses", lost and 1 or 0)
-  end
-end
-
+--@include clock
+--@include records
+--@include rollouts
+--@include status
+--@include uncounted
+-- Ends of attempts, and what they make of their rollout.
 local function set_attempt_status(rollout, attempt, status, cause)
   recount(rollout, attempt, cause)
   change(attempt, "status", status)

@@ -1,5 +1,5 @@
 --@include records
--- Sequence numbers of spans: one counter per rollout. Numbers travel as text, for Lua's own keep 53 bits only.
+-- Sequence numbers of spans: one counter per rollout. Numbers are decimal text, for Lua's own keep 53 bits only.
 local function is_greater(a, b)
   if #a ~= #b then
     return #a > #b
@@ -7,17 +7,14 @@ local function is_greater(a, b)
   return a > b
 end
 
-local EXACT_DIGITS = 15
+local function successor(number)
+  local head, nines = string.match(number, "^(%d-)(9*)$")
+  local digit = tonumber(string.sub(head, -1)) or 0
+  return string.sub(head, 1, -2) .. (digit + 1) .. string.rep("0", #nines)
+end
 
 local function next_number(rollout)
-  local last = rollout.spans or "0"
-  if #last <= EXACT_DIGITS then
-    change(rollout, "spans", string.format("%.0f", tonumber(last) + 1))
-  else
-    redis.call("HSET", names[rollout], "spans", last)
-    redis.call("HINCRBY", names[rollout], "spans", 1)
-    change(rollout, "spans", redis.call("HGET", names[rollout], "spans"))
-  end
+  change(rollout, "spans", successor(rollout.spans or "0"))
   return rollout.spans
 end
 

@@ -1,4 +1,3 @@
---@include keys
 -- Hashes as tables: read() loads one, change() notes a new value (nil removes the field), write() sends the changes.
 local names, changed = {}, {}
 
@@ -12,9 +11,7 @@ end
 -- The record of this name, or nil.
 local function read(name)
   local flat = redis.call("HGETALL", name)
-  if #flat == 0 then
-    return nil
-  end
+  if #flat == 0 then return nil end
   local record = fresh(name)
   for i = 1, #flat, 2 do
     record[flat[i]] = flat[i + 1]

@@ -1,6 +1,10 @@
---@include status
+--@include clock
+--@include keys
+--@include logs
 --@include queue
--- Rollouts: reading them, moving them from status to status, and what is logged of it.
+--@include records
+--@include status
+-- Rollouts: reading them, and moving them from status to status.
 local function read_rollout(id)
   local rollout = read(key("rollout", id))
   if rollout then
@@ -11,19 +15,6 @@ end
 
 local function not_found(id)
   return redis.error_reply("ROLLOUT_NOT_FOUND Rollout " .. id .. " not found")
-end
-
--- One entry per finish; the rollout notes which, so that deletion and audit find them.
-local function log_completion(rollout)
-  local entry = redis.call("XADD", key("completed"), "*", "rollout", rollout.id, "status", rollout.status,
-    "mode", rollout.mode or "", "group", rollout.group or "", "start", rollout.start, "end", now_text)
-  change(rollout, "done", rollout.done and (rollout.done .. "," .. entry) or entry)
-end
-
-local function log_event(rollout, attempt, cause)
-  redis.call("XADD", key("events"), "MAXLEN", "~", EVENTS_KEPT, "*", "time", now_text, "rollout", rollout.id,
-    "attempt", attempt and attempt.id or "", "status", rollout.status,
-    "attempt_status", attempt and attempt.status or "", "cause", cause)
 end
 
 -- Give a rollout a status, with everything that follows for indexes, queues, `end_time` and the completion log.

@@ -1,4 +1,10 @@
+--@include clock
+--@include deadlines
 --@include ends
+--@include logs
+--@include records
+--@include rollouts
+--@include status
 -- Signs of life.
 
 -- Note a sign of life now. The lazy deadline may stay, for it only moves later; but a grace time, or a heartbeat that
@@ -19,7 +25,7 @@ local function revive(rollout, attempt, status, cause)
   if status ~= was then
     set_attempt_status(rollout, attempt, status, nil)
   end
-  if rollout.latest == attempt.id and status == "running" then
+  if rollout.latest == attempt.id and status == REVIVED then
     rollout_status = ROLLOUT_AFTER_SPAN[rollout.status]
   end
   if rollout_status == rollout.status and status == was then

@@ -1,4 +1,3 @@
---@include keys
 -- Spans in the slot of their rollout. Their ids lie in sets per attempt: 16 hex digits as 64-bit integers in sets of at
 -- most 512, which Redis keeps as sorted arrays of 8 bytes each; ids of any other form as text.
 local IDS_PER_SET = 512

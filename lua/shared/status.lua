@@ -6,6 +6,17 @@ local LIVE = { preparing = true, running = true }
 local RETRYABLE = { failed = true, timeout = true, unresponsive = true }
 local STAMPS_END_TIME = { failed = true, succeeded = true, timeout = true }
 local RETRY_STATUS = "requeuing"
+local NEW_ROLLOUT = "queuing"
+local NEW_ATTEMPT = "preparing"
+local CANCELLED = "cancelled"
+local OVERDUE = "timeout"
+local SILENT = "unresponsive"
+local RELEASED = "failed"
+local REVIVED = "running"
+local BUSY = "busy"
+local IDLE = "idle"
+local UNKNOWN = "unknown"
+local RELEASED_CAUSE = "released"
 local ROLLOUT_AFTER_ATTEMPT = {
   preparing = "preparing",
   running = "running",
@@ -44,4 +55,7 @@ local CAUSE_OF_END = {
   failed = "agent",
   timeout = "timeout",
   unresponsive = "worker_lost",
+}
+local CAUSE_IN_CANCELLED = {
+  failed = "cancelled",
 }

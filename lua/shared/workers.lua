@@ -1,32 +1,32 @@
 --@include clock
+--@include keys
 --@include records
+--@include status
 -- Workers. Records are created on first mention and ordered by it.
 local function open_worker(id)
   local worker = read(key("worker", id))
   if not worker then
     worker = fresh(key("worker", id))
-    change(worker, "status", "unknown")
+    change(worker, "status", UNKNOWN)
     redis.call("ZADD", key("workers"), redis.call("HINCRBY", META, "number", 1), id)
   end
   return worker
 end
 
+-- Give a worker a status; only a busy one holds an attempt.
 local function set_worker(worker, status, rollout_id, attempt_id)
+  local is_busy = status == BUSY
   change(worker, "status", status)
-  change(worker, "rollout", rollout_id)
-  change(worker, "attempt", attempt_id)
-  change(worker, status == "busy" and "busy" or "idle", now_text)
+  change(worker, "rollout", is_busy and rollout_id or nil)
+  change(worker, "attempt", is_busy and attempt_id or nil)
+  change(worker, is_busy and "busy" or "idle", now_text)
 end
 
 -- What an attempt makes of the worker that is written in it; "" and nil name no worker.
 local function update_worker_of(rollout, attempt, worker_status)
   if attempt.worker and attempt.worker ~= "" then
     local worker = open_worker(attempt.worker)
-    if worker_status == "busy" then
-      set_worker(worker, "busy", rollout.id, attempt.id)
-    else
-      set_worker(worker, worker_status, nil, nil)
-    end
+    set_worker(worker, worker_status, rollout.id, attempt.id)
     write(worker)
   end
 end

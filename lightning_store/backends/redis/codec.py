@@ -67,7 +67,7 @@ def config_fields(config: RolloutConfig) -> dict[str, str]:
 
 
 def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
-    """The run of arguments that lua/shared/creation.lua reads."""
+    """The run of arguments that lua/shared/requests.lua reads."""
     fields = {
         "mode": new.mode or "",
         "resources": new.resources_id or "",

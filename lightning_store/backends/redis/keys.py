@@ -53,6 +53,10 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "hash",
         "counters: `attempts`, `spans`, live entries per queue (`queue:<name>`), delayed ones (`delayed:<name>`)",
     ),
+    "nothing": (
+        "none",
+        "never exists: scripts delete it so that Redis lets their later writes pass when memory is full",
+    ),
     "ops:<token>": ("string", "answers of recent operations, for calls that are sent again; expire"),
 }
 """What lies under `{ls:<namespace>}:`."""

@@ -158,7 +158,7 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         """What can be claimed now, and the seconds until more may become claimable by itself."""
         claimed: list[AttemptedRollout] = []
         while True:
-            wanted = min(request.limit - len(claimed), MAX_CLAIM)
+            count = min(request.limit - len(claimed), MAX_CLAIM)
             more, next_seconds, replies = await self._run(
                 "dequeue_many_rollouts",
                 now=self._now(),
@@ -166,10 +166,10 @@ class RolloutOperations(QueryOperations, AttemptOperations):
                 worker_id=request.worker_id or "",
                 lease=_seconds(request.lease_seconds),
                 queue_count=len(request.queues),
-                names=[*request.queues, *(self.ids.attempt_id() for _ in range(wanted))],
+                wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
             )
             claimed += [_attempted(reply) for reply in replies]
-            full = len(replies) == wanted
+            full = len(replies) == count
             if len(claimed) == request.limit or not (full or (more and not claimed)):
                 return claimed, float(next_seconds) if next_seconds else None
 

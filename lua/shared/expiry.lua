@@ -1,0 +1,45 @@
+--@include clock
+--@include deadlines
+--@include ends
+--@include logs
+--@include records
+--@include status
+--@include workers
+-- Ending a live attempt that is late for its time limit or silent for too long.
+local transitions = {}
+
+-- Nobody could report while the store was out of reach: silence that ends within the grace time after it is extended
+-- to the end of that time, once until the next sign of life.
+local function extend_by_grace(attempt, silent)
+  if not resumed or attempt.grace_end or silent >= resumed + GRACE_SECONDS then
+    return silent
+  end
+  change(attempt, "grace_end", text_of(resumed + GRACE_SECONDS))
+  write(attempt)
+  return tonumber(attempt.grace_end)
+end
+
+local function expire(rollout, attempt, status, deadline)
+  set_attempt_status(rollout, attempt, status, CAUSE_OF_END[status])
+  if ACTIVE[rollout.status] then
+    follow_attempt(rollout, attempt)
+  end
+  update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[status])
+  log_event(rollout, attempt, attempt.cause)
+  write(attempt)
+  write(rollout)
+  transitions[#transitions + 1] = { rollout.id, attempt.id, attempt.worker or "", status, rollout.status,
+    attempt.cause, text_of(now - deadline) }
+end
+
+local function expire_if_late(rollout, attempt)
+  local overdue, silent = deadlines_of(rollout, attempt)
+  if overdue and overdue < now then
+    expire(rollout, attempt, OVERDUE, overdue)
+  elseif silent and silent < now then
+    silent = extend_by_grace(attempt, silent)
+    if silent < now then
+      expire(rollout, attempt, SILENT, silent)
+    end
+  end
+end

@@ -1,0 +1,26 @@
+--@include keys
+-- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, popped by waiting
+-- workers. A token is a hint only; who gets it claims by script.
+local function queue_name(rollout)
+  return rollout.queue or "default"
+end
+
+local function count(rollout, kind, by)
+  return redis.call("HINCRBY", key("stats"), kind .. ":" .. queue_name(rollout), by)
+end
+
+-- One token more, but never more than live entries.
+local function offer(name, live)
+  local tokens = key("wake", name)
+  if redis.call("LLEN", tokens) < live then
+    redis.call("RPUSH", tokens, "1")
+  end
+end
+
+-- One live entry less, and no token too many: it would wake somebody in vain.
+local function withdraw(rollout)
+  local tokens, live = key("wake", queue_name(rollout)), count(rollout, "queue", -1)
+  if redis.call("LLEN", tokens) > live then
+    redis.call("LPOP", tokens)
+  end
+end
