@@ -34,7 +34,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
         "succeed or did not finish in time, a rollout could not be cancelled or retried as it is."
     ),
     ExitCode.USAGE: "The command line, its URL, or its input (a line of JSONL) is wrong; nothing was changed.",
-    ExitCode.UNAVAILABLE: "Redis cannot be reached, does not let us in, or has no memory left. Later it may work.",
+    ExitCode.UNAVAILABLE: "Redis cannot be reached, refuses access, or has no memory left.",
     ExitCode.NOT_FOUND: "A rollout or attempt that was named does not exist, or its spans were evicted.",
     ExitCode.FAILED: "Anything else: another schema version, no server program, a fault of ours (see `--debug`).",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C; for commands that go on, by a second one.",

@@ -25,9 +25,12 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415 - keeps `--help` fast
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - keeps `--help` fast
 
-        say(version("lightning-store"))
+        try:
+            say(version("lightning-store"))
+        except PackageNotFoundError:
+            say("unknown: not installed, run from a checkout")
         raise typer.Exit
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,10 +36,8 @@ def status(
     if not watch:
         asyncio.run(_once(place, workers, as_json=as_json))
         return ExitCode.OK
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(_watch(place, workers, interval, as_json=as_json))
-    except KeyboardInterrupt:
-        return ExitCode.OK
     return ExitCode.OK
 
 

@@ -178,3 +178,29 @@ def test_a_missing_file_is_told(cli):
     result = cli("enqueue", "nowhere.jsonl")
 
     assert (result.code, result.err) == (2, "error: nowhere.jsonl: No such file or directory\n")
+
+
+def test_very_many_bad_lines_are_counted(cli):
+    result = cli("enqueue", "-", stdin=b"bad\n" * 30)
+
+    assert result.err.splitlines()[19:] == [
+        "line 20: not JSON: Expecting value at column 1",
+        "... and 10 more bad lines, the last is 30",
+        "error: 30 bad lines, nothing was enqueued (--skip-bad leaves them out)",
+    ]
+
+
+def test_a_memory_that_fills_up_midway_tells_how_many_were_enqueued(private_redis, monkeypatch, capsys, namespace):
+    server = private_redis()
+    cli = CommandLine(server.url, namespace, monkeypatch, capsys)
+    with server.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 6_000_000)
+    lines = "\n".join(json.dumps(f"{number} {'x' * 1500}") for number in range(8000))
+
+    result = cli("enqueue", "-", stdin=lines.encode())
+
+    told, error = result.err.splitlines()
+    assert result.code == 3
+    assert told == f"{len(stored(cli))} of 8000 rollouts were enqueued before this error:"
+    assert stored(cli) != []
+    assert error.startswith("error: Redis has reached its memory limit")

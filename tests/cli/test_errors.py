@@ -111,6 +111,12 @@ def test_a_mistake_on_the_command_line_is_one_line_that_points_to_the_help(offli
     assert result.err.count("\n") == 1
 
 
+def test_version(offline):
+    result = offline("--version")
+
+    assert (result.code, result.out.count("\n")) == (0, 1)
+
+
 def test_no_command_shows_the_help(offline):
     result = offline()
 

@@ -173,6 +173,17 @@ def test_cancel_tells_which_were_not_cancelled_and_why(cli):
     assert result.err == "done: not cancelled, it has succeeded\n"
 
 
+def test_cancel_leaves_named_rollouts_of_other_groups_alone(cli):
+    enqueue(cli, "a", group_id="g")
+    enqueue(cli, "b", group_id="h")
+
+    result = cli("rollouts", "cancel", "a", "b", "--group", "g")
+
+    assert (result.code, result.out) == (1, "cancelled 1 rollout\n")
+    assert result.err == "b: not cancelled, it is queuing or of another group\n"
+    assert status(cli, "b") == "queuing"
+
+
 def test_cancel_of_an_unknown_rollout_is_not_found_but_the_others_are_cancelled(cli):
     enqueue(cli, "a")
 

@@ -1,5 +1,7 @@
 """`lightning-store status`."""
 
+import redis
+
 from lightning_store.contract import LightningStore
 from tests.support.factories import claim, requests_for
 
@@ -52,3 +54,23 @@ def test_status_of_a_new_namespace_is_all_zero(cli):
 
     assert result.code == 0
     assert set(result.json["rollouts_by_status"].values()) == {0}
+
+
+def test_status_of_a_server_that_tells_no_figures(cli):
+    with redis.Redis.from_url(cli.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "figures", "reset", "on", ">hunter22", "+@all", "-info", "~*")
+    url = f"redis://figures:hunter22@{cli.url.partition('@')[2]}"
+
+    assert "memory of the server  unknown" in cli("status", "--redis-url", url).out
+    assert cli("status", "--redis-url", url, "--json").json["memory"] is None
+
+
+def test_a_right_that_is_missing_is_told(cli):
+    with redis.Redis.from_url(cli.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "timeless", "reset", "on", ">hunter22", "+@all", "-time", "~*")
+    url = f"redis://timeless:hunter22@{cli.url.partition('@')[2]}"
+
+    result = cli("status", "--redis-url", url)
+
+    assert result.code == 3
+    assert result.err.startswith("error: Redis refused access")

@@ -3,7 +3,8 @@
 import pytest
 
 from lightning_store.connect import check_url, open_store, redact
-from lightning_store.errors import InvalidRequestError
+from lightning_store.errors import InvalidRequestError, StoreUnavailableError
+from lightning_store.serverinfo import plain_client
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,19 @@ def test_the_password_alone_is_hidden_as_written_and_as_meant():
 
 def test_very_short_passwords_do_not_garble_texts():
     assert redact("a banana", "redis://:a@host") == "a banana"
+
+
+def test_a_url_that_cannot_be_read_hides_nothing_else():
+    assert redact("some text", "redis://[::1") == "some text"
+
+
+def test_a_connection_that_is_lost_is_a_store_that_is_unavailable(private_redis):
+    server = private_redis()
+
+    def lose_it():
+        with plain_client(server.url) as client:
+            server.kill()
+            client.ping()
+
+    with pytest.raises(StoreUnavailableError, match=r"redis://\*\*\*@127.0.0.1"):
+        lose_it()
