@@ -6,7 +6,7 @@ ARGV[2] rollout_id      the rollout
 ARGV[3] attempt_id      fresh id; one that the rollout has already marks a repeat
 ARGV[4] worker_id       worker to mark busy; "" when anonymous
 ARGV[5] lease           seconds as text; "" when there is none
-Returns the rollout with its latest attempt, see shared/replies.lua.
+Returns the rollout with that attempt, see shared/replies.lua.
 Errors: ROLLOUT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
 --@include attempts
@@ -37,4 +37,4 @@ if not exists then
   update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
   log_event(rollout, attempt, "started")
 end
-return rollout_reply(rollout_id)
+return rollout_reply(rollout_id, attempt_id)

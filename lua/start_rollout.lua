@@ -33,7 +33,8 @@ if exists then
   if redis.call("EXISTS", key("attempts", item.id)) == 0 then
     return redis.error_reply("INVALID_REQUEST rollout_id: " .. item.id .. " is queued; expected a new id")
   end
-  return rollout_reply(item.id)
+  local started = redis.call("EXISTS", key("attempt", item.id .. ":" .. attempt_id)) == 1
+  return rollout_reply(item.id, started and attempt_id or nil)
 end
 local rollout = create_rollout(item, ROLLOUT_AFTER_ATTEMPT[NEW_ATTEMPT])
 local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)

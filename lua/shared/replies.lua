@@ -15,15 +15,16 @@ local function attempt_reply(rollout_id, id)
   return { id, redis.call("HGETALL", key("attempt", name)), redis.call("GET", key("attempt_metadata", name)) or "" }
 end
 
--- {rollout_id, fields, task, metadata, attempt or ""}; "" when there is no such rollout.
-local function rollout_reply(id)
+-- {rollout_id, fields, task, metadata, attempt or ""}; "" when there is no such rollout. The attempt is the latest one,
+-- unless another is given: a repeat answers with the attempt that its call has started, whoever has the rollout now.
+local function rollout_reply(id, attempt_id)
   local flat = redis.call("HGETALL", key("rollout", id))
   if #flat == 0 then
     return ""
   end
-  local latest = field_of(flat, "latest")
+  local shown = attempt_id or field_of(flat, "latest")
   return { id, flat, redis.call("GET", key("task", id)) or "", redis.call("GET", key("metadata", id)) or "",
-    latest and attempt_reply(id, latest) or "" }
+    shown and attempt_reply(id, shown) or "" }
 end
 
 -- {worker_id, fields, stats}; "" when there is no such worker.

@@ -1,0 +1,162 @@
+"""A call that is sent again, with the same token or id, takes effect once and answers for what it did."""
+
+import pytest
+
+from tests.lua.world import event, fields_of, new_rollout
+
+
+def claim(world, token, attempt_id, **values):
+    return world.call(
+        "dequeue_many_rollouts",
+        **{"token": token, "worker_id": "", "lease": "", "queue_count": 1, "wanted": ["default", attempt_id]} | values,
+    )
+
+
+def test_claim_answers_the_same_attempts(world):
+    world.rollout("ro-1")
+    world.rollout("ro-2")
+    first = claim(world, "t1", "at-1", wanted=["default", "at-1", "at-2"])
+
+    again = claim(world, "t1", "at-1", wanted=["default", "at-1", "at-2"])
+
+    assert again[2] == first[2]
+    assert [reply[4][0] for reply in again[2]] == ["at-1", "at-2"]
+    assert world.changes() == {}
+
+
+def test_claim_does_not_answer_an_attempt_of_somebody_else(world):
+    world.rollout("ro-1", retry="unresponsive", max_attempts="5")
+    claim(world, "t1", "at-1", lease="10.0")
+    second = claim(world, "t2", "at-2", lease="10.0", now="1011.000000")  # the first one's lease is over
+    assert second[2][0][4][0] == "at-2"
+
+    assert claim(world, "t1", "at-1", now="1012.000000") == [0, "", []]
+
+
+def test_claim_does_not_answer_an_attempt_that_has_ended(world):
+    world.rollout("ro-1")
+    claim(world, "t1", "at-1")
+    world.hash("attempt", "ro-1:at-1", status="failed")
+
+    assert claim(world, "t1", "at-1") == [0, "", []]
+
+
+def test_claim_does_not_answer_what_was_deleted(world):
+    world.rollout("ro-1")
+    claim(world, "t1", "at-1")
+    world.client.delete(world.keys.control("rollout", "ro-1"))
+
+    assert claim(world, "t1", "at-1") == [0, "", []]
+
+
+@pytest.mark.parametrize(
+    ("script", "values"),
+    [
+        ("update_rollout", {"rollout_id": "ro-1", "status": "failed", "task": "", "metadata": "", "changes": []}),
+        (
+            "update_attempt",
+            {"rollout_id": "ro-1", "attempt_id": "latest", "status": "failed", "metadata": "", "changes": []},
+        ),
+        ("release_attempt", {"rollout_id": "ro-1", "attempt_id": "at-1"}),
+    ],
+)
+def test_change_of_what_was_deleted_since_is_refused_as_unknown(world, script, values):
+    world.rollout("ro-1", "running")
+    world.attempt("ro-1", "at-1")
+    world.call(script, token="t", **values)
+    world.client.delete(world.keys.control("rollout", "ro-1"), world.keys.control("attempt", "ro-1:at-1"))
+
+    assert world.refusal(script, token="t", **values).startswith("ROLLOUT_NOT_FOUND")
+
+
+def test_update_of_an_attempt_answers_for_the_attempt_that_was_the_latest(world):
+    world.rollout("ro-1", "running")
+    world.attempt("ro-1", "at-1")
+    values = {"rollout_id": "ro-1", "attempt_id": "latest", "status": "failed", "metadata": "", "changes": []}
+    world.call("update_attempt", token="t", **values)
+    world.attempt("ro-1", "at-2")
+
+    attempt_id, fields, _ = world.call("update_attempt", token="t", **values)
+
+    assert (attempt_id, fields_of(fields)["status"]) == ("at-1", "failed")
+    assert world.changes() == {}
+
+
+@pytest.mark.parametrize("digest", ["", "same"])
+def test_enqueue_changes_nothing(world, digest):
+    items = [*new_rollout("ro-1", digest=digest), *new_rollout("ro-2", digest=digest)]
+    world.call("enqueue_many_rollouts", rollouts=items)
+
+    again = world.call("enqueue_many_rollouts", rollouts=items)
+
+    assert [reply[0] for reply in again] == ["ro-1", "ro-2"]
+    assert world.changes() == {}
+
+
+def test_spans_are_answered_as_stored(world):
+    world.rollout("ro-1", "running")
+    world.attempt("ro-1", "at-1")
+    spans = [part for id in ("7", "7", ":x") for part in (id, "0", "", "{}")]
+    values = {
+        "spans": world.keys.spans("ro-1"), "span_ids": world.keys.span_ids("ro-1"), "token": "t", "rollout_id": "ro-1",
+        "attempt_id": "at-1", "renumber": "1", "call": "ro-1", "items": spans,
+    }  # fmt: skip
+    first = world.call("add_many_spans", **values)
+
+    assert first == ["1", "", "2"]
+    assert world.call("add_many_spans", **values) == first
+    assert world.changes() == {}
+    assert world.call("add_many_spans", **values | {"token": "another"}) == ["", "", ""]
+
+
+def test_numbers_are_handed_out_again(world):
+    world.rollout("ro-1", "running")
+    first = world.call("get_many_span_sequence_ids", token="t", rollout_ids=["ro-1", "ro-1"])
+
+    assert world.call("get_many_span_sequence_ids", token="t", rollout_ids=["ro-1", "ro-1"]) == first == ["1", "2"]
+    assert world.changes() == {}
+
+
+def test_cancel_and_delete_answer_what_they_did(world):
+    world.rollout("ro-1", "running")
+    cancel = {"token": "t1", "group": "", "statuses": "*", "rollout_ids": ["ro-1", "ro-2"]}
+    delete = {
+        "token": "t2", "spans": [world.keys.spans("ro-1")], "items": ["ro-1", world.keys.span_ids("ro-1"), ""],
+    }  # fmt: skip
+
+    assert [world.call("cancel_rollouts", **cancel) for _ in range(2)] == [["ro-1"], ["ro-1"]]
+    assert world.changes() == {}
+    assert [world.call("delete_rollouts", **delete) for _ in range(2)] == [["ro-1"], ["ro-1"]]
+    assert world.changes() == {}
+
+
+def test_resources_count_one_version(world):
+    values = {"resources_id": "rs-1", "body": "{}"}
+    world.call("set_resources", token="", **values)
+    assert world.call("set_resources", token="", **values)[2] == "1"
+    assert world.changes() == {}
+    world.call("set_resources", token="t", **values)
+    assert world.call("set_resources", token="t", **values)[2] == "2"
+    assert world.changes() == {}
+
+
+def test_release_requeues_once(world):
+    world.rollout("ro-1", "preparing")
+    world.attempt("ro-1", "at-1", "preparing")
+    world.call("release_attempt", token="t", rollout_id="ro-1", attempt_id="at-1")
+    assert world.changes()["events"][""] == [event("ro-1", "requeuing", "released", "at-1", "failed")]
+
+    world.call("release_attempt", token="t", rollout_id="ro-1", attempt_id="at-1")
+    assert world.changes() == {}
+
+
+def test_start_creates_once(world):
+    values = {"attempt_id": "at-1", "worker_id": "w", "lease": "", "rollout": new_rollout("ro-1")}
+    first = world.call("start_rollout", **values)
+    assert world.call("start_rollout", **values) == first
+    assert world.changes() == {}
+
+    values = {"rollout_id": "ro-1", "attempt_id": "at-2", "worker_id": "", "lease": ""}
+    first = world.call("start_attempt", **values)
+    assert world.call("start_attempt", **values) == first
+    assert world.changes() == {}
