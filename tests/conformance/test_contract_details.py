@@ -56,6 +56,7 @@ async def test_capabilities_of_each_kind(store, store_kind):
         "redis": (True, True),
         "fakeredis": (True, True),
         "threaded_redis": (True, True),
+        "repeated_redis": (True, True),
     }
     capabilities = store.capabilities
     assert (capabilities["thread_safe"], capabilities["zero_copy"]) == expected[store_kind]

@@ -5,6 +5,7 @@ import pytest
 from lightning_store.errors import InvalidRequestError
 from lightning_store.records import RolloutConfig, Transition
 from tests.support.factories import attempt_of, claim, drain, requests_for, some_resources, span_of, status_of
+from tests.support.stores import CALLED_ONCE, only_stores
 
 TIMEOUT = RolloutConfig(timeout_seconds=5)
 SILENCE = RolloutConfig(unresponsive_seconds=5)
@@ -296,7 +297,9 @@ async def test_queries_and_claims_settle_all_that_is_late(store, clock, call):
     assert (await store.statistics())["rollouts_by_status"].get("failed") == 30
 
 
+@only_stores(*CALLED_ONCE)
 async def test_other_writes_settle_a_few_of_the_most_overdue(store, clock):
+    """A call that is sent again settles a few more."""
     for number in range(14):
         await store.start_rollout(number, config=TIMEOUT, rollout_id=f"r{number}")
         clock.advance(0.01)
@@ -447,7 +450,9 @@ async def test_expiry_reports_each_transition_and_how_long_after_its_limit_it_ca
     assert (report.more, report.next_seconds) == (False, None)
 
 
+@only_stores(*CALLED_ONCE)
 async def test_expiry_works_in_bounded_batches(store, clock):
+    """A call that is sent again goes on to the next batch."""
     for number in range(5):
         await store.start_rollout(number, config=TIMEOUT)
     clock.advance(6)

@@ -5,11 +5,16 @@ from typing import Any, Final
 import fakeredis
 import pytest
 
+from lightning_store.backends.memory import InMemoryLightningStore
+from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.contract import LightningStore
+from lightning_store.threaded import LightningStoreThreaded
+from tests.support.repeating import RepeatingRedisStore
 
-STORE_KINDS: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis")
-REAL_REDIS: Final = frozenset({"redis", "threaded_redis"})
+STORE_KINDS: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis")
+REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis")
+CALLED_ONCE: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis")
 ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis")
 
 
@@ -33,15 +38,9 @@ def redis_source(kind: str, request: pytest.FixtureRequest) -> Any:
 def make_backend(kind: str, source: Any, namespace: str, **options: Any) -> LightningStore:
     """A new store of this kind; on Redis it opens the namespace, in memory it starts empty."""
     if kind in {"memory", "threaded_memory"}:
-        from lightning_store.backends.memory import InMemoryLightningStore  # noqa: PLC0415 - one backend may be absent
-
         store: LightningStore = InMemoryLightningStore(**options)
+    elif kind == "repeated_redis":
+        store = RepeatingRedisStore(source, namespace=namespace, **options)
     else:
-        from lightning_store.backends.redis.store import RedisLightningStore  # noqa: PLC0415 - as above
-
         store = RedisLightningStore(source, namespace=namespace, **options)
-    if not kind.startswith("threaded"):
-        return store
-    from lightning_store.threaded import LightningStoreThreaded  # noqa: PLC0415 - as above
-
-    return LightningStoreThreaded(store)
+    return LightningStoreThreaded(store) if kind.startswith("threaded") else store
