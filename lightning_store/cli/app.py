@@ -19,6 +19,7 @@ app = typer.Typer(
     help="The rollout store for agent reinforcement learning on Redis.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,  # in a pipe the help is plain, and faster
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

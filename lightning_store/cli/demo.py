@@ -28,9 +28,9 @@ def demo(
     redis_url: RedisUrl = None,
     debug: Debug = False,
 ) -> int:
-    """Watch runners and an algorithm learn a numbers game on a real Redis; one runner is killed midway.
+    """Watch a distributed learning loop on this machine.
 
-    Uses the Redis that is named, in a namespace of its own which it removes; else it starts one for the time being.
+    Runners and an algorithm learn a numbers game on a real Redis; one runner is killed midway. Uses the Redis that is named, in a namespace of its own which it removes; else it starts one for the time being.
     """
     from lightning_store.connect import check_url  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.demo.orchestrate import DemoOptions, run_demo  # noqa: PLC0415

@@ -57,7 +57,10 @@ def enqueue(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Enqueue rollouts from a file of JSON lines; each line is one task, any JSON value."""
+    """Enqueue rollouts from a file of JSON lines.
+
+    Each line is one task, any JSON value. One bad line stops all, unless --skip-bad is given.
+    """
     from lightning_store.cli.tasks import read_tasks  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.status import ATTEMPT_STATUSES  # noqa: PLC0415
 

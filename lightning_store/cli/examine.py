@@ -28,7 +28,10 @@ def doctor(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Examine the Redis server: what is wrong, why it matters, and the command that mends it."""
+    """Say whether the Redis server is fit for a store.
+
+    Tells what is wrong, why it matters, and the command that mends it.
+    """
     from lightning_store.doctor import examine  # noqa: PLC0415 - keeps `--help` fast
 
     place = target(redis_url, namespace)

@@ -1,6 +1,5 @@
 """Options that many commands share, and what they lead to."""
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -101,7 +100,9 @@ async def opened(target: Target) -> "AsyncGenerator[RedisLightningStore, None]":
     Raises:
         StoreUnavailableError: The server cannot be reached.
     """
-    from lightning_store.connect import open_store  # noqa: PLC0415 - keeps `--help` fast
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
+
+    from lightning_store.connect import open_store  # noqa: PLC0415
     from lightning_store.serverinfo import check_reachable  # noqa: PLC0415
 
     await asyncio.to_thread(check_reachable, target.url)
@@ -114,6 +115,7 @@ async def opened(target: Target) -> "AsyncGenerator[RedisLightningStore, None]":
 
 def with_store(target: Target, work: "Callable[[RedisLightningStore], Coroutine[Any, Any, T]]") -> T:
     """Run a coroutine function on the open store and return what it returns."""
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
 
     async def run() -> T:
         async with opened(target) as store:

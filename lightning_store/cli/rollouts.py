@@ -84,7 +84,7 @@ def show_rollout(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Show one rollout with its attempts, rewards and events."""
+    """Show one rollout with all that happened to it."""
     from lightning_store.cli.rollout_views import read_history  # noqa: PLC0415 - keeps `--help` fast
 
     history = with_store(target(redis_url, namespace), lambda store: read_history(store, rollout_id))
@@ -108,7 +108,10 @@ def cancel(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Cancel unfinished rollouts: those named, or all of a group or in some statuses."""
+    """Cancel unfinished rollouts.
+
+    Those that are named, or all of a group or in some statuses.
+    """
     from lightning_store.cli.rollout_changes import cancel_rollouts  # noqa: PLC0415 - keeps `--help` fast
 
     place, chosen, status_in = target(redis_url, namespace), given_ids(ids), _status_names(statuses)
@@ -130,9 +133,9 @@ def retry(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Bring failed and cancelled rollouts back to the tail of their queue: those named, or all of a group.
+    """Bring failed and cancelled rollouts back.
 
-    Each gets one more attempt at least, whatever its limit of attempts says.
+    They go to the tail of their queue: those that are named, or all of a group. Each gets one more attempt at least, whatever its limit of attempts says.
     """
     from lightning_store.cli.rollout_changes import RESTARTABLE, retry_rollouts  # noqa: PLC0415 - keeps `--help` fast
 

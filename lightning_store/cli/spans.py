@@ -24,7 +24,7 @@ def spans(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Show the spans of a rollout as a tree with durations."""
+    """Show the spans of a rollout as a tree."""
     from lightning_store.cli.span_tree import read_spans, tree_lines  # noqa: PLC0415 - keeps `--help` fast
 
     found = with_store(target(redis_url, namespace), lambda store: read_spans(store, rollout_id, attempt))

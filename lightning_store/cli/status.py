@@ -1,6 +1,5 @@
 """`lightning-store status`: queues, rollouts, workers and memory, once or again and again."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +30,9 @@ def status(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Show queue depths and ages, rollouts by status, workers, and memory."""
+    """Show queues, rollouts, workers and memory."""
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
+
     place = target(redis_url, namespace)
     if not watch:
         asyncio.run(_once(place, workers, as_json=as_json))
@@ -85,7 +86,9 @@ async def _looks(
     place: Target, workers: int, interval: float
 ) -> "AsyncGenerator[Snapshot | StoreUnavailableError, None]":
     """Snapshots without end. An outage is told and waited out: who watches wants to see the end of it."""
-    from lightning_store.cli.snapshot import take_snapshot  # noqa: PLC0415 - keeps `--help` fast
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
+
+    from lightning_store.cli.snapshot import take_snapshot  # noqa: PLC0415
 
     async with opened(place) as store:
         while True:

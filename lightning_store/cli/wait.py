@@ -33,7 +33,10 @@ def wait(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Wait until rollouts have finished; exit 1 when one did not succeed, or not in time."""
+    """Wait until rollouts have finished.
+
+    Exit code 1 when one did not succeed, or did not finish in time.
+    """
     from lightning_store.cli.waiting import wait_for  # noqa: PLC0415 - keeps `--help` fast
 
     if [bool(ids), group is not None, everything].count(True) != 1:

@@ -36,7 +36,10 @@ def healthcheck(
     namespace: Namespace = None,
     debug: Debug = False,
 ) -> int:
-    """Settle late attempts and silent workers until SIGTERM; any number of these may run."""
+    """Settle late attempts and silent workers.
+
+    Runs until Ctrl-C or SIGTERM. Any number of these may run.
+    """
     from lightning_store.healthcheck import HealthCheckOptions, run_healthcheck  # noqa: PLC0415 - keeps `--help` fast
 
     place = target(redis_url, namespace)
@@ -75,7 +78,10 @@ def run(
     namespace: Namespace = None,
     debug: Debug = False,
 ) -> int:
-    """Run an agent on rollouts until SIGTERM."""
+    """Run an agent on rollouts.
+
+    Runs until Ctrl-C or SIGTERM: then it claims no more, lets agents finish for the grace time and hands the rest back.
+    """
     from lightning_store.runner.command import run_runner  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.runner.options import RunnerOptions  # noqa: PLC0415
 

@@ -224,7 +224,7 @@ def test_the_help_is_fast_because_it_imports_no_driver():
     code = (
         "import sys; from lightning_store.cli import main; main(['--help']); print([m for m in sys.modules if m in %r])"
     )
-    slow = ("redis", "opentelemetry", "numpy", "rich.live", "psutil")
+    slow = ("asyncio", "redis", "opentelemetry", "numpy", "rich", "psutil")
     found = subprocess.run([sys.executable, "-c", code % (slow,)], capture_output=True, text=True, check=True)
 
     assert found.stdout.splitlines()[-1] == "[]"
