@@ -30,7 +30,8 @@ def demo(
 ) -> int:
     """Watch a distributed learning loop on this machine.
 
-    Runners and an algorithm learn a numbers game on a real Redis; one runner is killed midway. Uses the Redis that is named, in a namespace of its own which it removes; else it starts one for the time being.
+    Runners and an algorithm learn a numbers game on a real Redis; one runner is killed midway. Uses the Redis that is
+    named, in a namespace of its own which it removes; else it starts one for the time being.
     """
     from lightning_store.connect import check_url  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.demo.orchestrate import DemoOptions, run_demo  # noqa: PLC0415

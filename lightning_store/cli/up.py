@@ -42,7 +42,8 @@ def up(
 ) -> int:
     """Run a Redis in the foreground.
 
-    It is for this machine only, and runs until Ctrl-C or SIGTERM. The URL, which has the password, is written into the file `url` in the data folder; only you can read it.
+    It is for this machine only, and runs until Ctrl-C or SIGTERM. The URL, which has the password, is written into
+    the file `url` in the data folder; only you can read it.
     """
     from lightning_store.embedded import EmbeddedRedis  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.signals import stop_on_signals  # noqa: PLC0415
