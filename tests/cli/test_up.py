@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,34 @@ import redis
 from tests.support.command_line import run_process, start_process
 from tests.support.processes import all_command_lines, wait_until_gone
 
+Start = Callable[..., "tuple[subprocess.Popen[str], list[str]]"]
 
-def start(tmp_path, *options: str) -> "tuple[subprocess.Popen[str], list[str]]":
-    """The process, once the server runs, and what it has printed."""
-    process = start_process(["up", "--data", str(tmp_path / "data"), *options])
-    lines = []
-    while not lines or not lines[-1].startswith("Ctrl-C"):
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        lines.append(line.rstrip("\n"))
-    return process, lines
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `up`, waits for the server, and returns the process and what it has printed; none outlives the test."""
+    processes = []
+
+    def begin(*options: str) -> "tuple[subprocess.Popen[str], list[str]]":
+        process = start_process(["up", "--data", str(tmp_path / "data"), *options])
+        processes.append(process)
+        lines = []
+        while not lines or not lines[-1].startswith("Ctrl-C"):
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            lines.append(line.rstrip("\n"))
+        return process, lines
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_server_and_exits_0(tmp_path, number):
-    process, _ = start(tmp_path)
+def test_a_signal_stops_the_server_and_exits_0(start, tmp_path, number):
+    process, _ = start()
     url = (tmp_path / "data" / "url").read_text().strip()
     with redis.Redis.from_url(url, decode_responses=True) as client:
         server = client.info("server")["process_id"]
@@ -41,8 +55,8 @@ def test_a_signal_stops_the_server_and_exits_0(tmp_path, number):
     assert not (tmp_path / "data" / "url").exists()
 
 
-def test_the_password_is_in_a_file_of_the_owner_only_and_nowhere_else(tmp_path):
-    process, lines = start(tmp_path)
+def test_the_password_is_in_a_file_of_the_owner_only_and_nowhere_else(start, tmp_path):
+    process, lines = start()
     file = tmp_path / "data" / "url"
     url = file.read_text().strip()
     password = url.split("@")[0].removeprefix("redis://:")
@@ -57,8 +71,8 @@ def test_the_password_is_in_a_file_of_the_owner_only_and_nowhere_else(tmp_path):
     assert password not in "".join(lines) + out + err + arguments
 
 
-def test_the_printed_line_leads_to_a_store_that_works(tmp_path):
-    process, lines = start(tmp_path, "--maxmemory", "1gb")
+def test_the_printed_line_leads_to_a_store_that_works(start, tmp_path):
+    process, lines = start("--maxmemory", "1gb")
     (export,) = (line.strip() for line in lines if "export" in line)
     found = re.fullmatch(r'export LIGHTNING_STORE_URL="\$\(cat (.+)\)"', export)
     environment = {"LIGHTNING_STORE_URL": Path(found[1]).read_text().strip()}
@@ -70,9 +84,9 @@ def test_the_printed_line_leads_to_a_store_that_works(tmp_path):
     assert result.code == 0, result.out
 
 
-def test_the_data_is_found_again(tmp_path):
+def test_the_data_is_found_again(start, tmp_path):
     for expected in ("", "enqueued before\n"):
-        process, _ = start(tmp_path, "--unix-socket", "--appendfsync", "always")
+        process, _ = start("--unix-socket", "--appendfsync", "always")
         environment = {"LIGHTNING_STORE_URL": (tmp_path / "data" / "url").read_text().strip()}
         listed = run_process(["rollouts", "list", "--json"], environment=environment).json["total"]
         assert listed == (1 if expected else 0)
@@ -83,8 +97,8 @@ def test_the_data_is_found_again(tmp_path):
         process.communicate(timeout=30)
 
 
-def test_a_server_that_dies_is_an_error(tmp_path):
-    process, _ = start(tmp_path)
+def test_a_server_that_dies_is_an_error(start, tmp_path):
+    process, _ = start()
     with redis.Redis.from_url((tmp_path / "data" / "url").read_text().strip()) as client:
         server = client.info("server")["process_id"]
     os.kill(server, signal.SIGKILL)
@@ -96,8 +110,8 @@ def test_a_server_that_dies_is_an_error(tmp_path):
     assert not (tmp_path / "data" / "url").exists()
 
 
-def test_a_folder_in_use_is_an_error(tmp_path):
-    process, _ = start(tmp_path)
+def test_a_folder_in_use_is_an_error(start, tmp_path):
+    process, _ = start()
 
     result = run_process(["up", "--data", str(tmp_path / "data")])
 
