@@ -1,0 +1,171 @@
+"""The loader of the Lua scripts: includes, headers, calls by name, and what it says when a script is wrong."""
+
+import hashlib
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from lightning_store.backends.redis import scripts
+from lightning_store.backends.redis.keys import SCHEMA
+from lightning_store.backends.redis.scripts import Scripts, Settings, load_script, lua_folder
+
+HEADER = "--[[\nDo it.\nKEYS[1] meta  the meta hash\nARGV[1] now  the time\nARGV[2..] items  the rest\n]]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of scripts that tests write."""
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr(scripts, "lua_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def load(name: str) -> scripts.Script:
+    return load_script.__wrapped__(name, Settings())
+
+
+# -- includes --------------------------------------------------------------------------------------------------------
+
+
+def test_snippets_are_pasted_once_where_they_are_asked_for_first(folder):
+    (folder / "do.lua").write_text(HEADER + "--@include b\n--@include a\nreturn 1\n")
+    (folder / "shared" / "a.lua").write_text("local a = 1\n")
+    (folder / "shared" / "b.lua").write_text("--@include a\nlocal b = a\n")
+
+    lines = [line for line in load("do").text.splitlines() if line]
+    assert lines[1:] == ["local a = 1", "local b = a", "return 1"]
+
+
+def test_snippet_that_is_missing_is_named(folder):
+    (folder / "do.lua").write_text(HEADER + "--@include nowhere\n")
+
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.lua"):
+        load("do")
+
+
+def test_script_that_is_missing_is_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"never\.lua"):
+        load("never")
+
+
+def test_settings_stand_before_the_script(folder):
+    (folder / "do.lua").write_text(HEADER + "return { SCHEMA, GRACE_SECONDS * 1000, TOKEN_SECONDS, EVENTS_KEPT }\n")
+    text = load_script.__wrapped__("do", Settings(grace_seconds=0.25, token_seconds=7, events_kept=9)).text
+
+    assert fakeredis.FakeRedis().eval(text, 0) == [SCHEMA.encode(), 250, 7, 9]
+
+
+def test_sha_is_that_of_the_text():
+    script = load_script("renew", Settings())
+
+    assert script.sha == hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
+    assert script.sha != load_script("renew", Settings(grace_seconds=1.0)).sha
+
+
+def test_scripts_are_read_once():
+    loaded = Scripts(Settings())
+
+    assert loaded["renew"] is loaded["renew"]
+    assert Scripts(Settings())["renew"] is loaded["renew"]
+
+
+def test_every_script_of_the_folder_loads():
+    names = [path.stem for path in lua_folder().glob("*.lua")]
+
+    assert "dequeue_many_rollouts" in names
+    for name in names:
+        assert load_script(name, Settings()).keys[0] == "meta"
+
+
+# -- headers ---------------------------------------------------------------------------------------------------------
+
+
+def test_header_is_read_and_not_sent(folder):
+    (folder / "do.lua").write_text(HEADER + "return 1\n")
+    script = load("do")
+
+    assert (script.keys, script.arguments, script.rest) == (("meta",), ("now", "items"), frozenset({"items"}))
+    assert "Do it." not in script.text
+
+
+@pytest.mark.parametrize("source", ["return 1\n", "-- KEYS[1] meta\nreturn 1\n", "\n" + HEADER, "--[[\nno end\n"])
+def test_script_without_header_is_refused(folder, source):
+    (folder / "do.lua").write_text(source)
+
+    with pytest.raises(ValueError, match=r"do\.lua has no header"):
+        load("do")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "table"),
+    [
+        ("KEYS[2] meta  x", "KEYS"),
+        ("KEYS[1] meta  x\nARGV[1] a  x\nARGV[3] b  x", "ARGV"),
+        ("KEYS[1] meta  x\nARGV[1] a  x\nARGV[1] b  x", "ARGV"),
+        ("KEYS[1] meta  x\nARGV[2] b  x\nARGV[1] a  x", "ARGV"),
+    ],
+)
+def test_numbering_with_gaps_is_refused(folder, parameters, table):
+    (folder / "do.lua").write_text(f"--[[\nDo it.\n{parameters}\n]]\nreturn 1\n")
+
+    with pytest.raises(ValueError, match=rf"do\.lua: the header must number its {table} from 1 without gaps"):
+        load("do")
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_call_puts_values_where_the_header_says(folder):
+    (folder / "do.lua").write_text(HEADER + "return 1\n")
+    script = load("do")
+    call = script.call(items=["x", b"y", 3], now="5", meta="{ls:a}:meta")
+
+    assert call.by_sha == ("EVALSHA", script.sha, 1, "{ls:a}:meta", "5", "x", b"y", 3)
+    assert call.by_text == ("EVAL", script.text, 1, "{ls:a}:meta", "5", "x", b"y", 3)
+
+
+def test_number_of_keys_counts_all_of_the_rest(folder):
+    (folder / "do.lua").write_text("--[[\nDo.\nKEYS[1] meta  x\nKEYS[2..] spans  x\n]]\nreturn 1\n")
+
+    assert load("do").call(meta="m", spans=["a", "b"]).by_sha[2:] == (3, "m", "a", "b")
+    assert load("do").call(meta="m", spans=[]).by_sha[2:] == (1, "m")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"meta": "m", "now": "1"}, {"meta": "m", "now": "1", "items": [], "more": "x"}, {"now": "1", "items": []}, {}],
+)
+def test_wrong_set_of_names_is_refused(folder, values):
+    (folder / "do.lua").write_text(HEADER + "return 1\n")
+
+    with pytest.raises(TypeError, match=r"do takes \['items', 'meta', 'now'\], got"):
+        load("do").call(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"now": ["1"], "items": []}, {"now": "1", "items": "abc"}, {"now": "1", "items": b"a"}]
+)
+def test_one_value_and_many_are_not_mixed_up(folder, values):
+    (folder / "do.lua").write_text(HEADER + "return 1\n")
+
+    with pytest.raises(AssertionError):
+        load("do").call(meta="m", **values)
+
+
+# -- where they are --------------------------------------------------------------------------------------------------
+
+
+def test_scripts_are_found_in_the_package_first_and_beside_it_second(tmp_path, monkeypatch):
+    package = tmp_path / "somewhere" / "lightning_store"
+    here = package / "backends" / "redis" / "scripts.py"
+    here.parent.mkdir(parents=True)
+    monkeypatch.setattr(scripts, "__file__", str(here))
+    with pytest.raises(FileNotFoundError, match="installation is incomplete"):
+        lua_folder.__wrapped__()
+
+    (package.parent / "lua" / "shared").mkdir(parents=True)
+    assert lua_folder.__wrapped__() == package.parent / "lua"
+
+    (package / "lua" / "shared").mkdir(parents=True)
+    assert lua_folder.__wrapped__() == package / "lua"
