@@ -7,7 +7,6 @@ from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.scripts import Call
 from lightning_store.backends.redis.store import RedisLightningStore
 
-
 ANSWERS_DIFFER = frozenset({"expire_attempts", "expire_workers", "renew"})
 """Calls that need no token, because a repeat changes nothing; but it tells what is still to do, which is nothing."""
 
