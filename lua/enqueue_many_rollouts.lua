@@ -16,12 +16,15 @@ Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
 --@include requests
 --@include status
 local given = ARGV[1]
-local items, new_ids, failure = parse_rollouts(2)
-failure = open(given, next(new_ids) and "refusable" or "always") or failure
+local items, new_ids, invalid = parse_rollouts(2)
+local failure = open(given, next(new_ids) and "refusable" or "always")
 if failure then
   return failure
 end
 settle_due(SETTLE_FEW)
+if invalid then
+  return invalid
+end
 
 local replies = {}
 for i, item in ipairs(items) do

@@ -23,11 +23,14 @@ Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
 local given, attempt_id, worker_id, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local item = parse_rollout(5)
 local exists, invalid = check_rollout(item)
-local failure = open(given, exists and "always" or "refusable") or invalid
+local failure = open(given, exists and "always" or "refusable")
 if failure then
   return failure
 end
 settle_due(SETTLE_FEW)
+if invalid then
+  return invalid
+end
 
 if exists then
   if redis.call("EXISTS", key("attempts", item.id)) == 0 then
