@@ -46,7 +46,7 @@ faults: $(READY) ## break real things: kill, pause, restart, disconnect
 slow: $(READY) ## run the tests that take long, such as building and installing the wheel
 	$(PYTEST) -m "slow and not faults" $(ARGS)
 
-bench: $(READY) ## measure speed and memory
+bench: $(READY) ## measure speed and memory beside their limits, ten minutes (ARGS=--quick takes half)
 	$(PY) -m benchmarks $(ARGS)
 
 fmt: $(LINTING) ## format the code and mend what can be mended

@@ -25,10 +25,10 @@ class Sizes:
         due: Attempts that come due at once.
     """
 
-    rounds: int = 5
-    calls: int = 1000
-    bulks: int = 40
-    pickups: int = 200
+    rounds: int = 9
+    calls: int = 500
+    bulks: int = 20
+    pickups: int = 80
     rollouts: int = 20_000
     few: int = 1_000
     many: int = 1_000_000

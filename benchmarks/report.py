@@ -30,9 +30,11 @@ async def render(bench: Bench, parts: Sequence[Part], command: str) -> str:
 async def facts(bench: Bench) -> list[str]:
     """What the figures were taken with."""
     server = await bench.info("server")
+    allocator = (await bench.info("memory"))["mem_allocator"]
     aof = (await bench.info("persistence"))["aof_enabled"] == "1"
     return [
-        f"Redis {server['redis_version']}, append-only file {'on' if aof else 'off'}, {server['arch_bits']} bit",
+        f"Redis {server['redis_version']}, append-only file {'on' if aof else 'off'}, "
+        f"{server['arch_bits']} bit, memory from {allocator}",
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in ("redis", "hiredis")),
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, shared by server, clients and whatever "
         "else runs",
