@@ -218,8 +218,8 @@ async def measure_declared_keys(bench: Bench) -> Part:
         "Declared keys",
         "the same claim script with 15 declared keys",
         "Scripts declare the namespace's meta key only and derive the rest of the control plane from it, within its "
-        "hash tag. A claim touches about 15 keys, most of them named after the rollout that it pops, so that nobody can "
-        "declare them beforehand; and declaring keys does not make a claim cheaper.",
+        "hash tag. A claim touches about 15 keys, most of them named after the rollout that it pops, so that nobody "
+        "can declare them beforehand; and declaring keys does not make a claim cheaper.",
         rate_figures("claims with the meta key alone", spent),
     )
 
