@@ -172,8 +172,8 @@ async def test_many_short_waits_leave_nothing_running(store):
 
     line = store._loops.get().lines["default",]
     assert len(line) == 0
-    assert line._reader is None
     assert line._timer is None
+    await until(line._reader.done)
 
 
 async def test_close_waits_until_cancelled_claims_are_handed_back(store, namespace, raw):

@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from lightning_store.backends.redis.failures import is_transient, translated
-from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.backends.redis.loops import PerLoop, heedful
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.errors import InvalidRequestError, LightningStoreError, StoreFullError
 
@@ -240,7 +240,7 @@ class Connections:
         async with self._clients.get().pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            return await pipe.execute(raise_on_error=False)
+            return await heedful(pipe.execute(raise_on_error=False))
 
     async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
@@ -275,4 +275,4 @@ def _hang_up(client: aioredis.Redis) -> None:
 
 
 async def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Any:
-    return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    return await heedful(client.execute_command(*parts))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped

@@ -102,12 +102,15 @@ class WakeLine:
     def close(self) -> None:
         """Stop reading; waiters run into their time limits."""
         self._leave()
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
 
     def _leave(self) -> None:
-        for task in (self._reader, self._timer):
-            if task is not None:
-                task.cancel()
-        self._reader = self._timer = None
+        # The reader may go on for some seconds: cancelled, it could take a token along that others wait for.
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._until = 0.0
 
     def _wake_one(self) -> bool:
@@ -127,7 +130,7 @@ class WakeLine:
             try:
                 token = await self._connections.block("BLPOP", *self._names, f"{max(seconds, 0.01):.3f}")
                 if not self._wake_one() and token:
-                    await self._reconcile()
+                    await self._reconcile()  # nobody here needs it any more, somebody elsewhere may
             except StoreUnavailableError:
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 longest = _SHORTEST_SECONDS  # hints may have been lost: somebody looks as soon as the server is back
@@ -145,22 +148,22 @@ class Watcher:
         self.finished: set[str] = set()
         self.recheck = False
         self._error: Exception | None = None
-        self._event = asyncio.Event()
+        self._noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def note(self, rollout_ids: Iterable[str]) -> None:
         """These rollouts have finished."""
         self.finished.update(rollout_ids)
-        self._event.set()
+        self._wake()
 
     def look_again(self) -> None:
         """Entries may have been missed."""
         self.recheck = True
-        self._event.set()
+        self._wake()
 
     def fail(self, error: Exception) -> None:
         """Nothing more will be noted."""
         self._error = error
-        self._event.set()
+        self._wake()
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a note; whether one came in time.
@@ -168,14 +171,18 @@ class Watcher:
         Raises:
             LightningStoreError: The log cannot be read, for another reason than an outage.
         """
-        try:
-            await asyncio.wait_for(self._event.wait(), None if seconds == float("inf") else max(0.0, seconds))
-        except asyncio.TimeoutError:
-            return False
+        if not self._noted.done():
+            await asyncio.wait({self._noted}, timeout=None if seconds == float("inf") else max(0.0, seconds))
         if self._error is not None:
             raise self._error
-        self._event.clear()
+        if not self._noted.done():
+            return False
+        self._noted = asyncio.get_running_loop().create_future()
         return True
+
+    def _wake(self) -> None:
+        if not self._noted.done():
+            self._noted.set_result(None)
 
 
 class CompletionFeed:

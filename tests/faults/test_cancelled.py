@@ -1,0 +1,106 @@
+"""Tasks that are cancelled at any moment: they end, and nothing is lost."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from tests.support.factories import requests_for
+from tests.support.invariants import check
+from tests.support.until import until
+
+TRIALS = 200
+
+
+@pytest.mark.parametrize("call", ["update_worker", "statistics", "wait_for_rollouts"])
+async def test_cancelled_task_ends_at_whatever_step_it_is(redis_server, open_store, call):
+    """Before Python 3.12 the driver loses a cancellation that comes as its sending ends: the task would run on."""
+    store = open_store(redis_server)
+    queued = await store.enqueue_rollout("task")
+    calls = {
+        "update_worker": lambda: store.update_worker("w"),
+        "statistics": store.statistics,
+        "wait_for_rollouts": lambda: store.wait_for_rollouts(rollout_ids=[queued.rollout_id], timeout=0.001),
+    }
+
+    async def go_on_for_ever():
+        while True:
+            await calls[call]()
+
+    for steps in range(100):
+        task = asyncio.create_task(go_on_for_ever())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=5)
+        assert done, f"the task runs on after it was cancelled at step {steps}"
+        assert task.cancelled()
+
+
+async def test_claims_whose_callers_are_cancelled_lose_nothing(redis_server, open_store, namespace):
+    """Cancelled while the claim is on its way: whatever it took is handed back, to the head, uncounted."""
+    store = open_store(redis_server)
+    queued = await store.enqueue_many_rollouts(requests_for(list(range(10))))
+    order = [each.rollout_id for each in queued]
+    kept = 0
+    for trial in range(TRIALS):
+        task = asyncio.create_task(store.dequeue_many_rollouts(limit=3, worker_id="w"))
+        for _ in range(trial % 25):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            for claimed in reversed(await task):
+                kept += 1
+                await store.release_attempt(claimed.rollout_id, claimed.attempt.attempt_id)
+        await until(lambda: not store._loops.get().background)
+
+        queues = await store.query_queues()
+        assert [stats.depth for stats in queues] == [10]
+    assert kept < 3 * TRIALS, "no claim was cancelled"
+    assert [each.rollout_id for each in await store.dequeue_many_rollouts(limit=10)] == order
+    with redis_server.client(decode_responses=False) as raw:
+        check(raw, namespace)
+
+
+async def test_waiting_claims_that_are_cancelled_lose_nothing(redis_server, open_store, namespace):
+    """The rollout comes just when the waiter goes: whoever waits next has it within a fallback interval, or at once."""
+    store, other = open_store(redis_server), open_store(redis_server)
+    claimed, delivered = [], 0
+    lines = store._loops.get().lines
+    for trial in range(TRIALS):
+        task = asyncio.create_task(store.dequeue_rollout("w", timeout=30))
+        await until(lambda task=task: task.done() or len(lines.get(("default",), ())) == 1)
+        enqueue = asyncio.create_task(other.enqueue_rollout(trial))
+        for _ in range(trial % 20):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            claimed.append(await task)
+            delivered += 1
+        await enqueue
+    await until(lambda: not store._loops.get().background)
+
+    while rollout := await store.dequeue_rollout("w"):
+        claimed.append(rollout)
+    assert sorted(each.input for each in claimed) == list(range(TRIALS))
+    assert TRIALS - delivered > 0
+    with redis_server.client(decode_responses=False) as raw:
+        check(raw, namespace)
+
+
+async def test_work_left_by_a_cancelled_waiter_wakes_a_waiter_elsewhere(redis_server, open_store):
+    """A popped token would die with its reader, but a reader outlives its waiter and hands the token on."""
+    store, elsewhere = open_store(redis_server), open_store(redis_server)
+    lines, there = store._loops.get().lines, elsewhere._loops.get().lines
+    for trial in range(20):
+        first = asyncio.create_task(store.dequeue_rollout("a", timeout=30))
+        await until(lambda: len(lines.get(("default",), ())) == 1)
+        second = asyncio.create_task(elsewhere.dequeue_rollout("b", timeout=30))
+        await until(lambda: len(there.get(("default",), ())) == 1)
+        first.cancel()
+        queued = await elsewhere.enqueue_rollout(trial)
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+
+        claimed = await asyncio.wait_for(second, 2)  # far below the fallback interval
+        assert claimed.rollout_id == queued.rollout_id
