@@ -211,7 +211,8 @@ ATTRIBUTES = st.dictionaries(
     | st.lists(st.integers(), max_size=3) | st.lists(st.floats(), max_size=3),
     max_size=4,
 )  # fmt: skip
-EXTRAS = st.dictionaries(ANY_TEXT.map(lambda name: "x" + name), JSON, max_size=2)
+EXTRA_NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(lambda name: "x" + name)
+EXTRAS = st.dictionaries(EXTRA_NAMES, JSON, max_size=2)
 
 
 def with_extras(build):
