@@ -39,9 +39,9 @@ async def test_everything_acknowledged_is_there_and_clients_go_on(server, open_s
         while not stopping.is_set():
             rollout = await store.dequeue_rollout(f"w{number}", timeout=1)
             if rollout is not None:
-                claimed.append((rollout.rollout_id, rollout.attempt.attempt_id))
+                claimed.append(rollout.rollout_id)
                 await store.add_many_spans([span_of(rollout)], renumber=True)
-                await store.update_attempt(*claimed[-1], status="succeeded")
+                await store.update_attempt(rollout.rollout_id, rollout.attempt.attempt_id, status="succeeded")
                 ended.append(rollout.rollout_id)
 
     work = [asyncio.create_task(do(number)) for do in (produce, consume) for number in range(PRODUCERS)]
@@ -128,8 +128,11 @@ async def test_server_that_loads_its_data_is_waited_for(server, open_store):
     store = open_store(server)
     await store.enqueue_rollout("task")
     with server.client() as raw:
-        raw.execute_command("DEBUG", "POPULATE", 50_000, "filler", 100)
-        raw.config_rewrite() if False else None
-    await restart(server)
+        raw.execute_command("DEBUG", "POPULATE", 200_000, "filler", 100)
+        raw.bgrewriteaof()
+        await until(lambda: raw.info("persistence")["aof_rewrite_in_progress"] == 0)
+    await asyncio.to_thread(server.kill)
+    claiming = asyncio.create_task(claim(store))
+    await asyncio.to_thread(server.start)
 
-    assert (await claim(store)).input == "task"
+    assert (await asyncio.wait_for(claiming, MOST_SECONDS)).input == "task"
