@@ -132,6 +132,19 @@ class Proxy:
             await writer.drain()
 
 
+def the_first(word: bytes = b"") -> Judge:
+    """Loses the answer to the first message that contains a word."""
+    left = 1
+
+    def judge(message: bytes) -> bool:
+        nonlocal left
+        lost = left > 0 and word in message
+        left -= lost
+        return lost
+
+    return judge
+
+
 def every_other() -> Judge:
     """Loses the first answer, not the second, and so on: that of each call once, if calls come one by one."""
     count = 0
