@@ -9,7 +9,8 @@ ARGV[5] queue_count     number of queues
 ARGV[6..] wanted        names of the queues, first come first, then one fresh attempt id per rollout wanted
 Returns {more, wait, rollouts}: more is 1 when the call should be sent again with another token, because deadlines are
 still due or void entries still in the way; wait is the seconds, as text, until something may become claimable by
-itself, "" when nothing will; rollouts with their attempts, see shared/replies.lua.
+itself, "" when nothing will; rollouts with their attempts, see shared/replies.lua. A call that wants no rollout answers
+what its token has claimed before, and bars the token: a claim under it that arrives later claims nothing.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include attempts
@@ -32,6 +33,9 @@ if failure then
 end
 local answer = answered(token)
 if answer then
+  for i = 6, 5 + queue_count do
+    reconcile(wanted[i])
+  end
   return { 0, "", held_claims(answer) }
 end
 local more = settle_due(SETTLE_MANY)
@@ -75,7 +79,7 @@ if worker_id ~= "" then
   end
   write(worker)
 end
-if last then
+if last or #wanted == 5 + queue_count then
   remember(token, table.concat(remembered, ","))
 end
 local claims = {}
