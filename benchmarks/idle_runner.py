@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from benchmarks import limits
+from benchmarks.setting import LEASE_SECONDS
 from lightning_store.backends.redis.connection import Connections, settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
 
@@ -77,7 +78,7 @@ def _waiting(kind: Kind, url: str, names: tuple[str, ...]) -> tuple[Any, Wait]:
 
 
 async def _from_store(store: RedisLightningStore) -> str:
-    rollout = await store.dequeue_rollout(worker_id="idle", timeout=_WAIT_SECONDS)
+    rollout = await store.dequeue_rollout(worker_id="idle", timeout=_WAIT_SECONDS, lease_seconds=LEASE_SECONDS)
     return rollout.rollout_id if rollout else ""
 
 

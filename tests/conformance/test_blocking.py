@@ -205,19 +205,31 @@ async def test_cancelled_wait_ends_at_once(live_store):
     assert time.monotonic() - started < AT_ONCE
 
 
-async def test_cancelled_waiter_leaves_its_work_to_the_next(live_store):
-    gone, stays = await waiting(live_store), await waiting(live_store)
+async def leave_to_the_next(store, lease_seconds):
+    gone, stays = await waiting(store, lease_seconds=lease_seconds), await waiting(store)
     gone.cancel()
     await asyncio.wait([gone])
 
-    await live_store.enqueue_rollout("task")
+    await store.enqueue_rollout("task")
 
-    assert (await soon(stays)).input == "task"
+    claimed = await soon(stays)
+    assert (claimed.input, claimed.attempt.sequence_id) == ("task", 1)
 
 
-async def test_waiters_cancelled_at_any_moment_lose_nothing(live_store):
+async def test_cancelled_waiter_leaves_its_work_to_the_next(live_store):
+    await leave_to_the_next(live_store, lease_seconds=60)
+
+
+@only_stores("memory", "redis", "threaded_memory", "threaded_redis", "repeated_redis")
+async def test_cancelled_waiter_without_a_lease_leaves_its_work_to_the_next(live_store):
+    """Not on fakeredis, where the blocked read of a connection that was closed takes a hint along all the same."""
+    await leave_to_the_next(live_store, lease_seconds=None)
+
+
+@pytest.mark.parametrize("lease", [None, 60])
+async def test_waiters_cancelled_at_any_moment_lose_nothing(live_store, lease):
     for ticks in range(12):
-        task = asyncio.create_task(live_store.dequeue_rollout(timeout=30))
+        task = asyncio.create_task(live_store.dequeue_rollout(timeout=30, lease_seconds=lease))
         await asyncio.wait([task], timeout=0.01)
         queued = await live_store.enqueue_rollout(ticks)
         for _ in range(ticks):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_store.backends.redis.connection import Connections
-from lightning_store.backends.redis.scripts import Call
+from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.store import RedisLightningStore
 
 ANSWERS_DIFFER = frozenset({"expire_attempts", "expire_workers", "renew"})
@@ -19,6 +19,11 @@ class RepeatingConnections(Connections):
         first = await super().run(call)
         again = await super().run(call)
         return first if call.script.name in ANSWERS_DIFFER else again
+
+    async def run_woken(self, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
+        """Once as it is, and once again without waiting."""
+        _, refused = await super().run_woken(blocking, call)
+        return await super().run(call), refused
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Twice."""

@@ -197,6 +197,28 @@ class Connections:
         except Exception as error:
             raise translated(error) from error
 
+    async def run_woken(self, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
+        """Send a command that blocks for at most 10 s, and with it a script, which the server runs when the wait ends.
+
+        The script's answer comes with the wake-up: nobody has to be told first and to ask then.
+
+        Returns:
+            The script's answer, and the error with which the blocking command was refused.
+
+        Raises:
+            StoreUnavailableError: The connection failed; whether the script was run is not known.
+        """
+        try:
+            woken, answer = await heedful(_sent_together(self._blocking.get(), [blocking, call.by_sha]))
+        except Exception as error:
+            raise translated(error) from error
+        refused = translated(woken) if isinstance(woken, Exception) and not is_transient(woken) else None
+        if isinstance(answer, redis_errors.NoScriptError):
+            return await self.run(call), refused
+        if isinstance(answer, Exception):
+            raise translated(answer)
+        return answer, refused
+
     async def close(self) -> None:
         """Close the connections of the running loop."""
         for client in (self._clients.pop(), self._blocking.pop()):
@@ -234,13 +256,7 @@ class Connections:
         return answers
 
     async def _pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Answers in order, errors among them: the driver would raise one with a text of its own before the code."""
-        if not commands:
-            return []
-        async with self._clients.get().pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return await heedful(pipe.execute(raise_on_error=False))
+        return await _pipelined(self._clients.get(), commands) if commands else []
 
     async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
@@ -276,3 +292,29 @@ def _hang_up(client: aioredis.Redis) -> None:
 
 async def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Any:
     return await heedful(client.execute_command(*parts))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+
+async def _sent_together(client: aioredis.Redis, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    """Like `_pipelined`, without the driver's bookkeeping, which would come between a wake-up and its work."""
+    connection = await client.connection_pool.get_connection()
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        return [await _answer_on(connection) for _ in commands]
+    finally:
+        await client.connection_pool.release(connection)
+
+
+async def _answer_on(connection: Any) -> Any:
+    """The next answer on a connection; errors that the server answers are returned."""
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except redis_errors.ResponseError as error:
+        return error
+
+
+async def _pipelined(client: aioredis.Redis, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    """Answers in order, errors among them: the driver would raise one with a text of its own before the code."""
+    async with client.pipeline(transaction=False) as pipe:
+        for command in commands:
+            pipe.execute_command(*command)
+        return await heedful(pipe.execute(raise_on_error=False))

@@ -1,6 +1,7 @@
 """What all operations of the Redis store need: connections, scripts, names of keys, and the time."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ class LoopState:
     """What waits on one event loop."""
 
     def __init__(self) -> None:
-        self.lines: dict[tuple[str, ...], WakeLine] = {}
+        self.lines: defaultdict[tuple[str, ...], WakeLine] = defaultdict(WakeLine)
         self.feed: CompletionFeed | None = None
         self.background: set[asyncio.Future[None]] = set()
 
@@ -106,8 +107,6 @@ class RedisCore(BaseStore):
         """
         state = self._loops.pop()
         if state is not None:
-            for line in state.lines.values():
-                line.close()
             if state.feed is not None:
                 state.feed.close()
             if state.background:

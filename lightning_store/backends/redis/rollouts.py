@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.attempts import AttemptOperations
 from lightning_store.backends.redis.core import CHUNK, chunks, names_only
 from lightning_store.backends.redis.queries import QueryOperations
-from lightning_store.backends.redis.waiting import WakeLine
+from lightning_store.backends.redis.scripts import Call
+from lightning_store.backends.redis.waiting import RECONNECT_SECONDS, WakeLine
 from lightning_store.contract import DEFAULT_QUEUES, UNSET, Unset
-from lightning_store.errors import LightningStoreError, RolloutNotFoundError
+from lightning_store.errors import LightningStoreError, RolloutNotFoundError, StoreUnavailableError
 from lightning_store.jsonvalue import dump_json
 from lightning_store.records import (
     DEFAULT_QUEUE,
@@ -36,10 +39,12 @@ from lightning_store.requests import (
     rollout_changes,
 )
 
-_LONG_LINE: Final = 64
 logger = logging.getLogger("lightning_store")
 
-_CREATED = 2  # length of the reply for a new rollout; a stored one comes as a whole record
+Send = Callable[[Call], Awaitable[Any]]
+
+_CLAIMS: Final = 2  # where the answer to a claim has the rollouts
+_CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
 
 class RolloutOperations(QueryOperations, AttemptOperations):
@@ -107,71 +112,105 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         if request.limit <= 0:
             return []
         if request.timeout <= 0:
-            return (await self._claim_shielded(request))[0]
+            return (await self._claim(request, self._connections.run))[0]
         return await self._claim_in_line(request)
 
     async def _claim_in_line(self, request: ClaimRequest) -> list[AttemptedRollout]:
         """Claim, or wait in line for work until the time is over."""
         loop = asyncio.get_running_loop()
-        line = self._line(request.queues)
         until = loop.time() + request.timeout
-        woken = False
-        while True:
-            over = loop.time() >= until
-            # Where others wait already, nothing can be claimed: a newcomer joins the line at once. Who leaves the line
-            # looks a last time, for a hint may have been lost, and "nothing" must not mean that nobody could look.
-            if woken or over or not len(line):
-                claimed, next_seconds = await self._claim_shielded(request)
-                if claimed or over:
-                    return claimed
-                if next_seconds is not None:
-                    line.expect(next_seconds)
-            woken = await line.wait(max(0.0, until - loop.time()), first=woken)
-
-    def _line(self, queues: tuple[str, ...]) -> WakeLine:
-        lines = self._loops.get().lines
-        if queues not in lines:
-            nothing = ClaimRequest(0, None, queues, 0.0, None)  # a claim of nothing only puts the tokens right
-            lines[queues] = WakeLine(self._connections, self._keys, queues, lambda: self._claim(nothing))
-        return lines[queues]
-
-    async def _claim_shielded(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
-        """Claim; if the caller is gone when the answer comes, hand the work back at once."""
-        task = asyncio.ensure_future(self._claim(request))
+        line = self._loops.get().lines[request.queues]
+        if not len(line):  # where others wait already, nothing can be claimed
+            claimed, next_seconds = await self._claim(request, self._connections.run)
+            if claimed:
+                return claimed
+            line.expect(next_seconds)
+        if not await line.take(until - loop.time()):
+            # A last look, for a hint may have been lost, and "nothing" must not mean that nobody could look.
+            return (await self._claim(request, self._connections.run))[0]
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
+            return await self._claim_in_turn(request, line, until)
+        finally:
+            line.pass_on()
+
+    async def _claim_in_turn(self, request: ClaimRequest, line: WakeLine, until: float) -> list[AttemptedRollout]:
+        """Wait at the server until something can be claimed or the time is over; an outage meanwhile is sat out."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                send = partial(self._send_when_woken, request, line.longest_wait(until))
+                claimed, next_seconds = await self._claim(request, send)
+            except StoreUnavailableError:
+                if loop.time() >= until:
+                    raise
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            if claimed or loop.time() >= until:
+                return claimed
+            line.expect(next_seconds)
+
+    async def _claim(self, request: ClaimRequest, send: Send) -> tuple[list[AttemptedRollout], float | None]:
+        """What can be claimed now, and the seconds until more may become claimable by itself.
+
+        Args:
+            request: What is wanted.
+            send: How the first script is sent; what it leaves is claimed without waiting.
+        """
+        claimed: list[AttemptedRollout] = []
+        tokens: list[str] = []
+        try:
+            while True:
+                count = min(request.limit - len(claimed), MAX_CLAIM)
+                tokens.append(self.ids.token())
+                more, next_seconds, replies = await send(self._claim_call(request, tokens[-1], count))
+                send = self._connections.run
+                claimed += [_attempted(reply) for reply in replies]
+                full = len(replies) == count
+                if len(claimed) == request.limit or not (full or (more and not claimed)):
+                    return claimed, float(next_seconds) if next_seconds else None
+        except (asyncio.CancelledError, StoreUnavailableError):
             background = self._loops.get().background
-            background.add(rescue := asyncio.ensure_future(self._hand_back(task)))
+            background.add(rescue := asyncio.ensure_future(self._take_back(request, tokens)))
             rescue.add_done_callback(background.discard)
             raise
 
-    async def _hand_back(self, task: "asyncio.Task[tuple[list[AttemptedRollout], float | None]]") -> None:
-        try:
-            claimed, _ = await task
-            for rollout in reversed(claimed):
-                await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
-        except LightningStoreError as error:
-            logger.warning("A claim whose caller was cancelled was not handed back, its lease has to end it: %s", error)
+    def _claim_call(self, request: ClaimRequest, token: str, count: int) -> Call:
+        return self._call(
+            "dequeue_many_rollouts",
+            now=self._now(),
+            token=token,
+            worker_id=request.worker_id or "",
+            lease=_seconds(request.lease_seconds),
+            queue_count=len(request.queues),
+            wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
+        )
 
-    async def _claim(self, request: ClaimRequest) -> tuple[list[AttemptedRollout], float | None]:
-        """What can be claimed now, and the seconds until more may become claimable by itself."""
-        claimed: list[AttemptedRollout] = []
-        while True:
-            count = min(request.limit - len(claimed), MAX_CLAIM)
-            more, next_seconds, replies = await self._run(
-                "dequeue_many_rollouts",
-                now=self._now(),
-                token=self.ids.token(),
-                worker_id=request.worker_id or "",
-                lease=_seconds(request.lease_seconds),
-                queue_count=len(request.queues),
-                wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
-            )
-            claimed += [_attempted(reply) for reply in replies]
-            full = len(replies) == count
-            if len(claimed) == request.limit or not (full or (more and not claimed)):
-                return claimed, float(next_seconds) if next_seconds else None
+    async def _send_when_woken(self, request: ClaimRequest, seconds: float, call: Call) -> Any:
+        """The answer to a claim, as soon as there may be work or so many seconds are over."""
+        names = [self._keys.control("wake", queue) for queue in request.queues]
+        wait = ("BLPOP", *names, f"{seconds:.3f}")
+        try:
+            if request.lease_seconds is not None:
+                answer, refused = await self._connections.run_woken(wait, call)
+                if refused and not answer[_CLAIMS]:
+                    raise refused
+                return answer
+            # The server claims for a connection that waits, even if its host is gone. Only a lease would end that.
+            await self._connections.block(*wait)
+        except StoreUnavailableError:
+            logger.debug("The wait for work was cut off")  # the claim itself tells whether the server is back
+        return await self._connections.run(call)
+
+    async def _take_back(self, request: ClaimRequest, tokens: Sequence[str]) -> None:
+        """Hand back at once what was claimed for a caller who is gone, and let nothing be claimed for it later."""
+        nothing = replace(request, limit=0, worker_id=None, lease_seconds=None)
+        try:
+            for token in reversed(tokens):
+                _, _, held = await self._connections.run(self._claim_call(nothing, token, 0))
+                for rollout in reversed([_attempted(reply) for reply in held]):
+                    await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
+        except LightningStoreError as error:
+            logger.warning("A claim whose caller is gone was not handed back, its lease has to end it: %s", error)
 
     async def start_attempt(
         self, rollout_id: str, worker_id: str | None = None, *, lease_seconds: float | None = None

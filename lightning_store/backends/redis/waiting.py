@@ -17,7 +17,9 @@ from lightning_store.errors import StoreUnavailableError
 FALLBACK_SECONDS: Final = 5.0
 """A waiter looks for itself that often, give or take a fifth: the most that a lost hint costs."""
 
-_RECONNECT_SECONDS: Final = 0.2
+RECONNECT_SECONDS: Final = 0.2
+"""Pause after a failed wait, so that an outage is not filled with attempts."""
+
 _SHORTEST_SECONDS: Final = 0.05
 
 
@@ -26,119 +28,50 @@ def _fallback() -> float:
 
 
 class WakeLine:
-    """Local waiters for work in a list of queues, served in the order in which they began to wait."""
+    """Local waiters for work in a list of queues: one of them waits at the server, in the order in which they came.
 
-    def __init__(
-        self,
-        connections: Connections,
-        keys: Keys,
-        queues: tuple[str, ...],
-        reconcile: Callable[[], Awaitable[object]],
-    ) -> None:
-        """Make a line.
+    So one blocking connection serves them all, and its answer belongs to the one whose turn it is.
+    """
 
-        Args:
-            connections: Where to read.
-            keys: Names of the keys.
-            queues: What is waited for, first come first.
-            reconcile: Makes sure that work which is left wakes somebody else.
-        """
-        self._connections = connections
-        self._names = [keys.control("wake", queue) for queue in queues]
-        self._reconcile = reconcile
-        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self._until = 0.0
-        self._reader: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(self) -> None:
+        self._behind: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        self._is_taken = False
+        self._due = float("inf")
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return self._is_taken + len(self._behind)
 
-    def expect(self, seconds: float) -> None:
-        """Wake somebody in so many seconds, when a retry or deadline may make work claimable."""
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(seconds, _SHORTEST_SECONDS)
-        if self._timer is None or self._timer.cancelled() or not loop.time() < self._timer.when() <= at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = loop.call_at(at, self._wake_one)
-
-    async def wait(self, seconds: float, *, first: bool = False) -> bool:
-        """Wait for a hint that there may be work.
-
-        Args:
-            seconds: Longest time to wait; may be infinite.
-            first: Keep the place at the head of the line, for who was woken in vain.
-
-        Returns:
-            Whether a hint came.
-
-        Raises:
-            LightningStoreError: Hints cannot be read, for another reason than an outage.
-        """
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        self._waiters[waiter] = None
-        if first:
-            self._waiters.move_to_end(waiter, last=False)
-        self._until = max(self._until, loop.time() + seconds)
-        if self._reader is None or self._reader.done():
-            self._reader = loop.create_task(self._read())
+    async def take(self, seconds: float) -> bool:
+        """Wait for the turn; whether it came in time. Who has it passes it on in the end."""
+        if not self._is_taken:
+            self._is_taken = True
+            return True
+        turn = asyncio.get_running_loop().create_future()
+        self._behind[turn] = None
         try:
-            await asyncio.wait({waiter}, timeout=None if seconds == float("inf") else seconds)
+            await asyncio.wait({turn}, timeout=None if seconds == float("inf") else max(0.0, seconds))
         except asyncio.CancelledError:
-            if waiter.done() and waiter.exception() is None:
-                self._wake_one()
+            if turn.done():
+                self.pass_on()
             raise
         finally:
-            self._waiters.pop(waiter, None)
-            if not self._waiters:
-                self._leave()
-        if waiter.done():
-            waiter.result()
-            return True
-        return False
+            self._behind.pop(turn, None)
+        return turn.done()
 
-    def close(self) -> None:
-        """Stop reading; waiters run into their time limits."""
-        self._leave()
-        if self._reader is not None:
-            self._reader.cancel()
-            self._reader = None
+    def pass_on(self) -> None:
+        """Give the turn to the next in line."""
+        self._is_taken = bool(self._behind)
+        if self._behind:
+            self._behind.popitem(last=False)[0].set_result(None)
 
-    def _leave(self) -> None:
-        # The reader may go on for some seconds: cancelled, it could take a token along that others wait for.
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._until = 0.0
+    def expect(self, seconds: float | None) -> None:
+        """Note in how many seconds a retry or deadline may make work claimable; None = nothing is known to."""
+        self._due = float("inf") if seconds is None else asyncio.get_running_loop().time() + seconds
 
-    def _wake_one(self) -> bool:
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            if not waiter.done():
-                waiter.set_result(None)
-                return True
-        return False
-
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
-        longest = float("inf")
-        while self._waiters:
-            seconds = min(_fallback(), self._until - loop.time(), longest)
-            longest = float("inf")
-            try:
-                token = await self._connections.block("BLPOP", *self._names, f"{max(seconds, 0.01):.3f}")
-                if not self._wake_one() and token:
-                    await self._reconcile()  # nobody here needs it any more, somebody elsewhere may
-            except StoreUnavailableError:
-                await asyncio.sleep(_RECONNECT_SECONDS)
-                longest = _SHORTEST_SECONDS  # hints may have been lost: somebody looks as soon as the server is back
-            except Exception as error:  # noqa: BLE001 - handed to everybody who waits
-                while self._waiters:
-                    waiter, _ = self._waiters.popitem()
-                    if not waiter.done():
-                        waiter.set_exception(error)
+    def longest_wait(self, until: float) -> float:
+        """For how long to wait at the server now: a lost hint costs at most a fallback interval."""
+        left = min(self._due, until) - asyncio.get_running_loop().time()
+        return min(_fallback(), max(left, _SHORTEST_SECONDS))
 
 
 class Watcher:
@@ -246,7 +179,7 @@ class CompletionFeed:
             try:
                 next_due = await self._step(next_due)
             except StoreUnavailableError:
-                await asyncio.sleep(_RECONNECT_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
                 next_due = 0.0
             except Exception as error:  # noqa: BLE001 - handed to everybody who waits
                 for watcher in self._watchers:
