@@ -8,18 +8,23 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
+import redis.asyncio as aioredis
+
 from benchmarks import limits
 from benchmarks.setting import LEASE_SECONDS
-from lightning_store.backends.redis.connection import Connections, settings_for
+from lightning_store.backends.redis.connection import Connections
+from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
 
-Kind = Literal["store", "pop", "claim"]
-"""A runner on the store; a bare BLPOP; a BLPOP of a hint and then the minimal claim."""
+Kind = Literal["store", "plain", "pop", "claim"]
+"""A runner on the store; a bare BLPOP with redis-py; the same on the store's connections; a BLPOP of a hint and then the
+minimal claim on those."""
 
 Wait = Callable[[], Awaitable[str]]
 
 _WAIT_SECONDS = 60
 _BLOCK_SECONDS = 10  # as long as a store's blocking reads last at most
+_PLAIN_SECONDS = 4  # redis-py ends a read after 5 s
 _END_SECONDS = 10
 
 
@@ -71,6 +76,9 @@ def _waiting(kind: Kind, url: str, names: tuple[str, ...]) -> tuple[Any, Wait]:
     if kind == "store":
         store = RedisLightningStore(url, namespace=names[0])
         return store, lambda: _from_store(store)
+    if kind == "plain":
+        client = aioredis.Redis.from_url(url)
+        return client, lambda: _popped_plainly(client, names[0])
     connections = Connections(settings_for(url))
     if kind == "pop":
         return connections, lambda: _popped(connections, names[0])
@@ -80,6 +88,11 @@ def _waiting(kind: Kind, url: str, names: tuple[str, ...]) -> tuple[Any, Wait]:
 async def _from_store(store: RedisLightningStore) -> str:
     rollout = await store.dequeue_rollout(worker_id="idle", timeout=_WAIT_SECONDS, lease_seconds=LEASE_SECONDS)
     return rollout.rollout_id if rollout else ""
+
+
+async def _popped_plainly(client: aioredis.Redis, queue: str) -> str:
+    answer = await client.blpop([queue], timeout=_PLAIN_SECONDS)  # type: ignore[misc]  # redis-py mixes sync and async
+    return answer[1].decode() if answer else ""
 
 
 async def _popped(connections: Connections, queue: str) -> str:

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from itertools import chain
 from multiprocessing.connection import Connection
 
+import redis.asyncio as aioredis
+
 from benchmarks import limits
 from benchmarks.idle_runner import idle_runner
 from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns, percentile
@@ -22,10 +24,16 @@ Give = Callable[[int], Awaitable[str]]
 async def measure_pickup(bench: Bench) -> Part:
     """Latency of a pickup beside a bare BLPOP, and beside the least that a safe claim could be."""
     tokens, queue, records = (bench.key("pickup", kind) for kind in ("tokens", "queue", "record:"))
+    plain_queue = bench.key("pickup", "plain-queue")
     store = bench.store("pickup")
+    client = aioredis.Redis.from_url(bench.url)
 
     async def enqueue(number: int) -> str:
         return (await store.enqueue_rollout(task(number))).rollout_id
+
+    async def push_plainly(number: int) -> str:
+        await client.rpush(plain_queue, str(number))  # type: ignore[misc]  # redis-py mixes sync and async here
+        return str(number)
 
     async def push(number: int) -> str:
         await bench.bare.command("RPUSH", queue, number)
@@ -37,25 +45,30 @@ async def measure_pickup(bench: Bench) -> Part:
 
     with ExitStack() as stack:
         runner = stack.enter_context(idle_runner("store", bench.url, bench.namespace("pickup")))
+        plain = stack.enter_context(idle_runner("plain", bench.url, plain_queue))
         popper = stack.enter_context(idle_runner("pop", bench.url, queue))
         claimer = stack.enter_context(idle_runner("claim", bench.url, tokens, queue, records))
         taken = await in_turns(
             bench.sizes.rounds,
             store=lambda: _pickups(bench, runner, enqueue),
+            plain=lambda: _pickups(bench, plain, push_plainly),
             pop=lambda: _pickups(bench, popper, push),
             claim=lambda: _pickups(bench, claimer, offer),
         )
+    await client.aclose()
     figures = [
-        *_figures("pickup by an idle runner", taken["store"], taken["pop"], Goal("ratio", 2.0)),
+        *_figures("pickup by an idle runner", taken["store"], taken["plain"], Goal("ratio", 2.0)),
+        *_figures("... beside RPUSH and BLPOP on the store's own connections", taken["store"], taken["pop"]),
         *_figures("... beside a safe claim: BLPOP of a hint, then LPOP + HSET", taken["store"], taken["claim"]),
     ]
     return Part(
         "Pickup by an idle runner",
-        "a bare BLPOP, fed by RPUSH, between two processes like those of the store",
-        "The runner waits in `dequeue_rollout(timeout=...)` in a process of its own. The time runs from just before "
-        "the enqueuing call to the return of the waiting one, so both calls are part of it. A bare BLPOP loses what "
-        "it popped when its process dies at that moment; the second limit is the least that a claim can take which "
-        "loses nothing. p99 is taken over all rounds together.",
+        "a bare BLPOP, fed by RPUSH, between two processes like those of the store, with redis-py as it comes",
+        "The runner waits in `dequeue_rollout(timeout=..., lease_seconds=...)`, as `Runner` does, in a process of its "
+        "own. The time runs from just before the enqueuing call to the return of the waiting one, so both calls are "
+        "part of it. The store's connections take less time than redis-py's clients; a second limit is the same pair "
+        "on those. A bare BLPOP loses what it popped when its process dies at that moment; the third limit is the "
+        "least that a claim in two steps can take which loses nothing. p99 is taken over all rounds together.",
         figures,
     )
 

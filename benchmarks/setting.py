@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.measuring import Sizes
-from lightning_store.backends.redis.connection import Connections, settings_for
+from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
+from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.records import EnqueueRolloutRequest
 

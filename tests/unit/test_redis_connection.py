@@ -12,9 +12,10 @@ import redis.asyncio as aioredis
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from lightning_store.backends.redis.connection import ConnectionSettings, settings_for
 from lightning_store.backends.redis.failures import is_transient, translated
 from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.backends.redis.pool import Pool
+from lightning_store.backends.redis.settings import ConnectionSettings, settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.errors import (
     AccessDeniedError,
@@ -61,10 +62,10 @@ def test_url_says_where_the_server_is(url: str, connection_class: type, expected
     "option", ["max_connections=3", "timeout=2", "retry_on_timeout=yes", "protocol=3", "health_check_interval=5"]
 )
 async def test_url_does_not_decide_how_calls_are_sent(option: str) -> None:
-    client = settings_for(f"redis://example?{option}").pool()
-    connection = client.connection_pool.make_connection()
+    settings = settings_for(f"redis://example?{option}")
+    connection = settings.connection()
 
-    assert client.connection_pool.max_connections == 32
+    assert settings.max_connections == 32
     assert connection.retry.get_retries() == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
 
@@ -126,14 +127,14 @@ def lent_clients() -> list[Any]:
 @pytest.mark.parametrize(("lend", "connection_class"), lent_clients())
 async def test_lent_client_says_where_the_server_is(lend: Any, connection_class: type) -> None:
     settings = settings_for(lend())
-    connection = settings.pool().connection_pool.make_connection()
+    connection = settings.connection()
 
     assert type(connection) is connection_class
     assert (connection.host, connection.port, connection.db) == ("example", 7, 3)
 
 
 async def test_lent_client_on_a_unix_socket() -> None:
-    connection = settings_for(redis.Redis(unix_socket_path="/run/x")).pool().connection_pool.make_connection()
+    connection = settings_for(redis.Redis(unix_socket_path="/run/x")).connection()
 
     assert type(connection) is UnixDomainSocketConnection
     assert connection.path == "/run/x"
@@ -141,7 +142,7 @@ async def test_lent_client_on_a_unix_socket() -> None:
 
 async def test_lent_client_does_not_decide_how_calls_are_sent() -> None:
     lent = redis.Redis(decode_responses=True, protocol=3, health_check_interval=3, encoding="x")
-    connection = settings_for(lent).pool().connection_pool.make_connection()
+    connection = settings_for(lent).connection()
 
     assert connection.retry.get_retries() == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
@@ -179,25 +180,67 @@ def test_settings_survive_pickling() -> None:
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own bytes
 
 
-async def test_blocking_connections_wait_longer_than_they_block() -> None:
-    settings = settings_for("redis://example", socket_seconds=2.0)
-
-    assert settings.pool().connection_pool.make_connection().socket_timeout == 2.0
-    assert settings.pool(blocking_seconds=10.0).connection_pool.make_connection().socket_timeout == 12.0
+# -- pool ------------------------------------------------------------------------------------------------------------
 
 
-async def test_pool_waits_for_a_connection_instead_of_raising() -> None:
-    server = fakeredis.FakeServer()
-    settings = settings_for(fakeredis.FakeAsyncRedis(server=server), max_connections=1)
-    client = settings.pool()
-    held = await client.connection_pool.get_connection()
-    waiting = asyncio.ensure_future(client.ping())
+@pytest.fixture
+def server() -> fakeredis.FakeServer:
+    return fakeredis.FakeServer()
+
+
+def pool_for(server: fakeredis.FakeServer, *, most: int = 1, blocking_seconds: float = 0.0, **limits: Any) -> Pool:
+    settings = settings_for(fakeredis.FakeAsyncRedis(server=server), **limits)
+    return Pool(settings, most=most, blocking_seconds=blocking_seconds)
+
+
+async def test_blocking_connections_wait_longer_than_they_block(server: fakeredis.FakeServer) -> None:
+    with pytest.raises(redis_errors.TimeoutError, match="no answer within 0.1 s"):
+        await pool_for(server, socket_seconds=0.1).send([("BLPOP", "x", "0.3")])
+    assert await pool_for(server, socket_seconds=0.1, blocking_seconds=5.0).send([("BLPOP", "x", "0.3")]) == [None]
+
+
+async def test_pool_waits_for_a_connection_instead_of_raising(server: fakeredis.FakeServer) -> None:
+    pool = pool_for(server, blocking_seconds=5.0)
+    first = asyncio.ensure_future(pool.send([("BLPOP", "x", "5")]))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(pool.send([("PING",)]))
     await asyncio.sleep(0)
 
-    assert not waiting.done()
-    await client.connection_pool.release(held)
-    assert await waiting
-    await client.aclose()
+    assert not second.done()
+    fakeredis.FakeRedis(server=server).rpush("x", "1")
+    assert (await first, await second) == ([[b"x", b"1"]], [b"PONG"])
+    await pool.close()
+
+
+async def test_pool_that_stays_full_is_an_outage(server: fakeredis.FakeServer) -> None:
+    pool = pool_for(server, blocking_seconds=5.0, retry_seconds=0.05)
+    first = asyncio.ensure_future(pool.send([("BLPOP", "x", "0.3")]))
+    await asyncio.sleep(0)
+
+    with pytest.raises(redis_errors.ConnectionError, match="all 1 connections are in use"):
+        await pool.send([("PING",)])
+    assert await first == [None]
+    assert await pool.send([("PING",)]) == [b"PONG"]
+
+
+async def test_answer_that_is_an_error_stands_in_its_place(server: fakeredis.FakeServer) -> None:
+    pool = pool_for(server)
+    await pool.send([("SET", "text", "x")])
+    one, error, three = await pool.send([("GET", "text"), ("LPOP", "text"), ("GET", "text")])
+
+    assert (one, three) == (b"x", b"x")
+    assert isinstance(error, redis_errors.ResponseError)
+
+
+async def test_cancelled_call_leaves_no_answer_to_the_next(server: fakeredis.FakeServer) -> None:
+    pool = pool_for(server, blocking_seconds=5.0)
+    task = asyncio.ensure_future(pool.send([("BLPOP", "x", "5")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert await pool.send([("PING",)]) == [b"PONG"]
 
 
 # -- one value per event loop ----------------------------------------------------------------------------------------

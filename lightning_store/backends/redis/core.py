@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lightning_store.backends.redis.connection import Connections, settings_for
+from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
 from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
+from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.waiting import CompletionFeed, WakeLine
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource
@@ -58,7 +59,7 @@ class RedisCore(BaseStore):
             token_seconds: How long answers are kept for calls that are sent again; at least twice `retry_seconds`.
             events_kept: About how many events are kept.
             max_connections: Most connections per event loop; further calls wait for one.
-            socket_seconds: Longest time for one command or for connecting.
+            socket_seconds: Longest time for one command, connecting included.
             retry_seconds: For how long a call is repeated before StoreUnavailableError.
 
         Raises:

@@ -1,11 +1,10 @@
-"""What depends on event loops: values that belong to one of them, and calls that heed a cancellation."""
+"""Values that belong to one event loop."""
 
 import asyncio
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -64,28 +63,3 @@ class PerLoop(Generic[T]):
         if self._discard is not None:
             for value in values:
                 self._discard(value)
-
-
-async def heedful(call: Awaitable[T]) -> T:
-    """Await a call of the driver without losing a cancellation.
-
-    The driver sends under `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes just as
-    sending ends: the task would run on.
-    """
-    if sys.version_info >= (3, 12):
-        return await call
-    if sys.version_info >= (3, 11):
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        try:
-            return await call
-        finally:
-            if task and task.cancelling() > before:
-                raise asyncio.CancelledError
-    inner = asyncio.ensure_future(call)
-    try:
-        await asyncio.wait({inner})
-    except asyncio.CancelledError:
-        inner.cancel()
-        raise
-    return inner.result()

@@ -6,12 +6,12 @@ fallback interval. The work itself is claimed by script.
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
+from lightning_store.backends.redis.turns import Turns
 from lightning_store.errors import StoreUnavailableError
 
 FALLBACK_SECONDS: Final = 5.0
@@ -27,42 +27,15 @@ def _fallback() -> float:
     return FALLBACK_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 - jitter needs no secrecy
 
 
-class WakeLine:
+class WakeLine(Turns):
     """Local waiters for work in a list of queues: one of them waits at the server, in the order in which they came.
 
     So one blocking connection serves them all, and its answer belongs to the one whose turn it is.
     """
 
     def __init__(self) -> None:
-        self._behind: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self._is_taken = False
+        super().__init__(at_once=1)
         self._due = float("inf")
-
-    def __len__(self) -> int:
-        return self._is_taken + len(self._behind)
-
-    async def take(self, seconds: float) -> bool:
-        """Wait for the turn; whether it came in time. Who has it passes it on in the end."""
-        if not self._is_taken:
-            self._is_taken = True
-            return True
-        turn = asyncio.get_running_loop().create_future()
-        self._behind[turn] = None
-        try:
-            await asyncio.wait({turn}, timeout=None if seconds == float("inf") else max(0.0, seconds))
-        except asyncio.CancelledError:
-            if turn.done():
-                self.pass_on()
-            raise
-        finally:
-            self._behind.pop(turn, None)
-        return turn.done()
-
-    def pass_on(self) -> None:
-        """Give the turn to the next in line."""
-        self._is_taken = bool(self._behind)
-        if self._behind:
-            self._behind.popitem(last=False)[0].set_result(None)
 
     def expect(self, seconds: float | None) -> None:
         """Note in how many seconds a retry or deadline may make work claimable; None = nothing is known to."""

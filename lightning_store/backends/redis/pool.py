@@ -1,0 +1,106 @@
+"""Connections of one event loop, on which commands are sent and answered."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis import exceptions as redis_errors
+
+from lightning_store.backends.redis.scripts import Argument
+from lightning_store.backends.redis.settings import ConnectionSettings
+from lightning_store.backends.redis.turns import Turns
+
+if sys.version_info >= (3, 12):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
+
+
+class Pool:
+    """Sends commands on connections of its own, which are opened when needed; the one used last is used first.
+
+    The driver's pools and clients would double the time that a call takes here: they look for changes of the server
+    and keep records at every step.
+    """
+
+    def __init__(self, settings: ConnectionSettings, *, most: int, blocking_seconds: float = 0.0) -> None:
+        """Make a pool.
+
+        Args:
+            settings: How to reach the server.
+            most: Most connections; further calls wait for one.
+            blocking_seconds: The longest that a command may block its connection.
+        """
+        self._settings = settings
+        self._seconds = settings.socket_seconds + blocking_seconds
+        self._turns = Turns(most)
+        self._connections: list[Any] = []
+        self._free: list[Any] = []
+
+    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Send commands in one go; their answers in order, errors that the server answers among them.
+
+        Raises:
+            RedisError: The connection failed, or none became free; what the server has executed is not known.
+        """
+        if not await self._turns.take(self._settings.retry_seconds):
+            raise redis_errors.ConnectionError(f"all {len(self._connections)} connections are in use")
+        try:
+            connection = self._free.pop() if self._free else self._new()
+            try:
+                return await self._exchange(connection, commands)
+            finally:
+                self._free.append(connection)
+        finally:
+            self._turns.pass_on()
+
+    async def close(self) -> None:
+        """Close all connections; later calls open them again."""
+        for connection in self._connections:
+            await connection.disconnect()
+
+    def hang_up(self) -> None:
+        """Close the sockets of a loop that is closed, which can do nothing in order any more."""
+        for connection in self._connections:
+            writer = getattr(connection, "_writer", None)
+            connection._reader = connection._writer = None  # noqa: SLF001 - or it complains when it is collected
+            transport = getattr(writer, "transport", None)
+            if transport is None:
+                continue
+            sock = getattr(transport, "_sock", None)
+            with suppress(RuntimeError):  # the loop is closed; the transport marks itself as closing before it finds out
+                transport.abort()
+            if sock is not None:
+                transport._sock = None  # noqa: SLF001 - as above
+                sock.close()
+
+    def _new(self) -> Any:
+        connection = self._settings.connection()
+        self._connections.append(connection)
+        return connection
+
+    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        try:
+            async with timeout(self._seconds):
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _answer(connection) for _ in commands]
+        except asyncio.TimeoutError:
+            await connection.disconnect(nowait=True)
+            raise redis_errors.TimeoutError(f"no answer within {self._seconds:g} s") from None
+        except (redis_errors.ConnectionError, OSError):
+            # What ended this connection may have ended the idle ones too: the next call is not to find out one by one.
+            for each in (connection, *self._free):
+                await each.disconnect(nowait=True)
+            raise
+        except BaseException:
+            await connection.disconnect(nowait=True)  # its answers are still to come
+            raise
+
+
+async def _answer(connection: Any) -> Any:
+    try:
+        return await connection.read_response(disable_decoding=True)
+    except redis_errors.ResponseError as error:
+        return error

@@ -1,0 +1,129 @@
+"""Where the server is and how it is reached: from a URL, or lent from a redis-py client.
+
+redis-py's defaults are not used: they repeat calls that the server may have executed and end blocking reads early.
+"""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis import connection as sync_connection
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from lightning_store.errors import InvalidRequestError
+
+# Settings of a URL or lent client that are not taken over: how calls are sent, repeated and decoded is decided here.
+_NOT_LENT: Final = frozenset(
+    {
+        "retry", "retry_on_error", "retry_on_timeout", "decode_responses", "protocol", "legacy_responses",
+        "health_check_interval", "event_dispatcher", "himport_registry", "maint_notifications_config",
+        "maint_notifications_pool_handler", "oss_cluster_maint_notifications_handler", "maintenance_state",
+        "maintenance_notification_hash", "orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout",
+        "encoding", "encoding_errors", "max_connections", "timeout",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """How to reach the server, and for how long to try.
+
+    Attributes:
+        kwargs: Arguments of redis-py's connection class; they may hold secrets and are not shown.
+        max_connections: Most connections per event loop for calls that do not block; further calls wait for one.
+        socket_seconds: Longest time for one command, connecting included.
+        retry_seconds: For how long a call is repeated before StoreUnavailableError.
+    """
+
+    connection_class: type[Any] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    max_connections: int = 32
+    socket_seconds: float = 10.0
+    retry_seconds: float = 30.0
+
+    def connection(self) -> Any:
+        """A connection of the driver, not open yet; it waits for answers as long as it is let."""
+        return self.connection_class(
+            **{
+                **self.kwargs,
+                "retry": Retry(NoBackoff(), 0),
+                "socket_timeout": None,
+                "socket_connect_timeout": None,
+                "health_check_interval": 0,
+                "protocol": 2,
+                "decode_responses": False,
+            }
+        )
+
+
+def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
+    """Connection settings from a URL, or lent from a redis-py client (or fakeredis), which itself is not used.
+
+    Raises:
+        InvalidRequestError: The URL or object is not understood.
+    """
+    if isinstance(url_or_client, str):
+        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url")
+    pool = getattr(url_or_client, "connection_pool", None)
+    if pool is None:
+        raise InvalidRequestError(
+            f"url_or_client: expected a URL or a redis client, got {type(url_or_client).__name__}"
+        )
+    connection_class = _async_class(pool.connection_class)
+    lent = _taken_over(pool.connection_kwargs)
+    if connection_class is not pool.connection_class:
+        lent = _understood(connection_class, lent)
+    return _checked(ConnectionSettings(connection_class, lent, **limits), "url_or_client")
+
+
+def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
+    try:
+        kwargs: dict[str, Any] = dict(parse_url(url))
+        database = urlsplit(url).path.strip("/")
+        if database and not url.startswith("unix:"):
+            kwargs.setdefault("db", int(database))  # the driver would use database 0 for what is no number
+    except ValueError:
+        # Without the cause, which may quote a part of the password.
+        raise InvalidRequestError(
+            "redis url: expected redis://, rediss:// or unix:// with host, port and database"
+        ) from None
+    return kwargs.pop("connection_class", Connection), _taken_over(kwargs)
+
+
+def _taken_over(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _NOT_LENT}
+
+
+def _async_class(connection_class: type[Any]) -> type[Any]:
+    """The asyncio counterpart of a connection class."""
+    by_name = {cls.__name__: cls for cls in (Connection, SSLConnection, UnixDomainSocketConnection)}
+    if not issubclass(connection_class, sync_connection.AbstractConnection):
+        return connection_class
+    if connection_class.__module__ == "redis.connection" and connection_class.__name__ in by_name:
+        return by_name[connection_class.__name__]
+    if connection_class.__module__.startswith("fakeredis."):
+        fake: type[Any] = sys.modules["fakeredis"].FakeAsyncRedis().connection_pool.connection_class
+        return fake
+    raise InvalidRequestError(f"url_or_client: connections of class {connection_class.__name__} have no asyncio form")
+
+
+def _understood(connection_class: type[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Without arguments that the class does not know and that are not in use."""
+    known = {name for cls in connection_class.__mro__ for name in inspect.signature(cls).parameters}
+    return {name: value for name, value in kwargs.items() if name in known or value}
+
+
+def _checked(settings: ConnectionSettings, what: str) -> ConnectionSettings:
+    """The settings, if connections can be made with them; none is opened."""
+    try:
+        settings.connection_class(**settings.kwargs)
+    except (TypeError, ValueError, redis_errors.RedisError) as error:
+        # Without the cause, as above; the names of the options are no secret, and the driver's texts quote only those.
+        raise InvalidRequestError(f"{what}: {error}") from None
+    return settings
