@@ -269,3 +269,27 @@ async def test_many_waiters_need_few_connections(live_store, redis_server):
 
     assert waiting <= 3
     assert used < 100
+
+
+@only_stores("redis")
+@pytest.mark.parametrize(("lease", "status"), [(60, "preparing"), (None, "queuing")])
+async def test_waiting_claim_with_a_lease_is_carried_out_where_it_waits(live_store, lease, status):
+    """On Redis only: there the server carries it out, even while this process does nothing.
+
+    Without a lease nothing would end a claim for a process that is gone, so it is asked first.
+    """
+    waiter = asyncio.create_task(live_store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
+    await asyncio.wait([waiter], timeout=0.1)
+
+    async def enqueue_and_look():
+        queued = await live_store.enqueue_rollout("task")
+        return (await live_store.get_rollout_by_id(queued.rollout_id)).status
+
+    elsewhere = threading.Thread(target=lambda: seen.append(asyncio.run(enqueue_and_look())))
+    seen = []
+    elsewhere.start()
+    elsewhere.join()  # this event loop stands still meanwhile
+
+    assert seen == [status]
+    claimed = await asyncio.wait_for(waiter, 5)
+    assert (claimed.attempt.worker_id, claimed.attempt.sequence_id) == ("w", 1)

@@ -62,13 +62,14 @@ async def test_claims_whose_callers_are_cancelled_lose_nothing(redis_server, ope
         check(raw, namespace)
 
 
-async def test_waiting_claims_that_are_cancelled_lose_nothing(redis_server, open_store, namespace):
+@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
+async def test_waiting_claims_that_are_cancelled_lose_nothing(redis_server, open_store, namespace, lease):
     """The rollout comes just when the waiter goes: whoever waits next has it within a fallback interval, or at once."""
     store, other = open_store(redis_server), open_store(redis_server)
     claimed, delivered = [], 0
     lines = store._loops.get().lines
     for trial in range(TRIALS):
-        task = asyncio.create_task(store.dequeue_rollout("w", timeout=30))
+        task = asyncio.create_task(store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
         await until(lambda task=task: task.done() or len(lines.get(("default",), ())) == 1)
         enqueue = asyncio.create_task(other.enqueue_rollout(trial))
         for _ in range(trial % 20):
@@ -88,12 +89,12 @@ async def test_waiting_claims_that_are_cancelled_lose_nothing(redis_server, open
         check(raw, namespace)
 
 
-async def test_work_left_by_a_cancelled_waiter_wakes_a_waiter_elsewhere(redis_server, open_store):
-    """A popped token would die with its reader, but a reader outlives its waiter and hands the token on."""
+@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
+async def test_work_left_by_a_cancelled_waiter_wakes_a_waiter_elsewhere(redis_server, open_store, lease):
     store, elsewhere = open_store(redis_server), open_store(redis_server)
     lines, there = store._loops.get().lines, elsewhere._loops.get().lines
     for trial in range(20):
-        first = asyncio.create_task(store.dequeue_rollout("a", timeout=30))
+        first = asyncio.create_task(store.dequeue_rollout("a", timeout=30, lease_seconds=lease))
         await until(lambda: len(lines.get(("default",), ())) == 1)
         second = asyncio.create_task(elsewhere.dequeue_rollout("b", timeout=30))
         await until(lambda: len(there.get(("default",), ())) == 1)

@@ -170,15 +170,18 @@ async def test_claim_that_expired_meanwhile_is_not_handed_out_by_its_repeat(stor
     await others.close()
 
 
+@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
 @pytest.mark.parametrize("lost", ["hint", "claim"])
-async def test_waiting_claim_whose_answer_is_lost_gets_its_rollout(store, proxy, redis_url, raw, namespace, lost):
+async def test_waiting_claim_whose_answer_is_lost_gets_its_rollout(
+    store, proxy, redis_url, raw, namespace, lost, lease
+):
     await claim_nothing(store)
     others = RedisLightningStore(redis_url, namespace=namespace)
-    waits = asyncio.create_task(store.dequeue_rollout("w", timeout=30))
+    waits = asyncio.create_task(store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
     lines = store._loops.get().lines
     await until(lambda: ("default",) in lines and raw.info("clients")["blocked_clients"] > 0)
 
-    if lost == "hint":  # the token was sent to a connection that is gone
+    if lost == "hint" or lease:  # what ended the wait was sent to a connection that is gone
         proxy.freeze()
         queued = await others.enqueue_rollout("task")
         await until(lambda: raw.llen(store._keys.control("wake", "default")) == 0)

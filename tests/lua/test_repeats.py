@@ -41,6 +41,24 @@ def test_claim_does_not_answer_an_attempt_that_has_ended(world):
     assert claim(world, "t1", "at-1") == [0, "", []]
 
 
+def test_claim_of_nothing_tells_what_its_token_has_claimed(world):
+    world.rollout("ro-1")
+    claimed = claim(world, "t1", "at-1")
+
+    assert claim(world, "t1", "", wanted=["default"])[2] == claimed[2]
+    assert world.changes() == {}
+
+
+def test_claim_that_arrives_after_a_claim_of_nothing_under_its_token_claims_nothing(world):
+    world.rollout("ro-1")
+    assert claim(world, "t1", "", wanted=["default"])[2] == []
+    world.client.delete(world.keys.control("wake", "default"))  # a wait that ended took the hint along
+
+    assert claim(world, "t1", "at-1")[2] == []
+    assert world.client.lrange(world.keys.control("wake", "default"), 0, -1) == [b"1"]  # for somebody else
+    assert claim(world, "t2", "at-2")[2][0][4][0] == "at-2"
+
+
 def test_claim_does_not_answer_what_was_deleted(world):
     world.rollout("ro-1")
     claim(world, "t1", "at-1")

@@ -194,7 +194,7 @@ def pool_for(server: fakeredis.FakeServer, *, most: int = 1, blocking_seconds: f
 
 
 async def test_blocking_connections_wait_longer_than_they_block(server: fakeredis.FakeServer) -> None:
-    with pytest.raises(redis_errors.TimeoutError, match="no answer within 0.1 s"):
+    with pytest.raises(redis_errors.TimeoutError, match="no answer within"):
         await pool_for(server, socket_seconds=0.1).send([("BLPOP", "x", "0.3")])
     assert await pool_for(server, socket_seconds=0.1, blocking_seconds=5.0).send([("BLPOP", "x", "0.3")]) == [None]
 

@@ -70,7 +70,7 @@ class Pool:
             if transport is None:
                 continue
             sock = getattr(transport, "_sock", None)
-            with suppress(RuntimeError):  # the loop is closed; the transport marks itself as closing before it finds out
+            with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
                 transport.abort()
             if sock is not None:
                 transport._sock = None  # noqa: SLF001 - as above
