@@ -17,7 +17,7 @@ from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
 
 Kind = Literal["store", "plain", "pop", "claim"]
-"""A runner on the store; a BLPOP with redis-py; on the store's connections a BLPOP, or one of a hint and then a claim."""
+"""A runner on the store; a BLPOP with redis-py; on the store's connections a BLPOP, or that of a hint and a claim."""
 
 Wait = Callable[[], Awaitable[str]]
 
