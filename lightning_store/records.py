@@ -28,6 +28,23 @@ DEFAULT_QUEUE: Final = "default"
 Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 T_co = TypeVar("T_co", covariant=True)
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def constructed(model: type[Record], /, **fields: Any) -> Record:
+    """A record of values that are known to be right, made many times faster than `model_construct` can.
+
+    Args:
+        model: A model without private attributes.
+        fields: All fields of the model in its order: nothing is validated, and no default filled in.
+    """
+    record = model.__new__(model)
+    fill = object.__setattr__  # past pydantic's own, which knows fields only
+    fill(record, "__dict__", fields)
+    fill(record, "__pydantic_fields_set__", set(fields))
+    fill(record, "__pydantic_extra__", None)
+    fill(record, "__pydantic_private__", None)
+    return record
 
 
 class RolloutConfig(BaseModel):

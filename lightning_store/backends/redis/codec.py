@@ -20,6 +20,7 @@ from lightning_store.records import (
     RolloutEvent,
     Transition,
     Worker,
+    constructed,
 )
 from lightning_store.requests import NewRollout
 from lightning_store.spans import Span
@@ -48,7 +49,8 @@ def text(value: bytes) -> str:
 
 def fields_of(flat: Sequence[bytes]) -> Fields:
     """A hash from the flat list of its fields and values."""
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    parts = map(bytes.decode, flat)
+    return dict(zip(parts, parts, strict=True))
 
 
 # -- rollouts --------------------------------------------------------------------------------------------------------
@@ -83,7 +85,8 @@ def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
 
 def created_rollout(new: NewRollout, start_time: bytes, resources_id: bytes) -> Rollout:
     """A rollout that was just enqueued, from the request and what the script added."""
-    return Rollout.model_construct(
+    return constructed(
+        Rollout,
         rollout_id=new.rollout_id,
         input=new.input,
         start_time=float(start_time),
@@ -118,14 +121,15 @@ def rollout(reply: Any, *, with_attempt: bool = True) -> Rollout:
         "group_id": fields.get("group"),
     }
     if latest and with_attempt:
-        return AttemptedRollout.model_construct(**values, attempt=attempt(values["rollout_id"], latest))
-    return Rollout.model_construct(**values)
+        return constructed(AttemptedRollout, **values, attempt=attempt(values["rollout_id"], latest))
+    return constructed(Rollout, **values)
 
 
 def _config(fields: Fields) -> RolloutConfig:
     retry = fields.get("retry")
     losses = fields.get("max_losses")
-    return RolloutConfig.model_construct(
+    return constructed(
+        RolloutConfig,
         timeout_seconds=_optional_float(fields.get("timeout")),
         unresponsive_seconds=_optional_float(fields.get("unresponsive")),
         max_attempts=int(fields.get("max_attempts", "1")),
@@ -147,7 +151,8 @@ def attempt(rollout_id: str, reply: Any) -> Attempt:
     attempt_id, flat, metadata = reply
     fields = fields_of(flat)
     version = fields.get("version")
-    return Attempt.model_construct(
+    return constructed(
+        Attempt,
         rollout_id=rollout_id,
         attempt_id=text(attempt_id),
         sequence_id=int(fields["number"]),
@@ -184,7 +189,8 @@ def worker(reply: Any) -> Worker:
     """A worker reply as a record."""
     worker_id, flat, stats = reply
     fields = fields_of(flat)
-    return Worker.model_construct(
+    return constructed(
+        Worker,
         worker_id=text(worker_id),
         status=cast("Any", fields["status"]),
         heartbeat_stats=load_json(stats) if stats else None,
@@ -245,7 +251,8 @@ def completion(entry: Sequence[Any]) -> Completion:
     """An entry of the completion log."""
     cursor, flat = entry
     fields = fields_of(flat)
-    return Completion.model_construct(
+    return constructed(
+        Completion,
         cursor=text(cursor),
         rollout_id=fields["rollout"],
         status=cast("Any", fields["status"]),
@@ -259,7 +266,8 @@ def completion(entry: Sequence[Any]) -> Completion:
 def event(flat: Sequence[bytes]) -> RolloutEvent:
     """An entry of the event log."""
     fields = fields_of(flat)
-    return RolloutEvent.model_construct(
+    return constructed(
+        RolloutEvent,
         time=float(fields["time"]),
         rollout_id=fields["rollout"],
         attempt_id=fields["attempt"] or None,
@@ -272,7 +280,8 @@ def event(flat: Sequence[bytes]) -> RolloutEvent:
 def transition(reply: Sequence[bytes]) -> Transition:
     """An attempt that the store ended."""
     rollout_id, attempt_id, worker_id, attempt_status, rollout_status, cause, late = map(text, reply)
-    return Transition.model_construct(
+    return constructed(
+        Transition,
         rollout_id=rollout_id,
         attempt_id=attempt_id,
         worker_id=worker_id or None,
