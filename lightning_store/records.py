@@ -68,6 +68,14 @@ class RolloutConfig(BaseModel):
     max_worker_losses: int | None = Field(default=None, ge=0)
 
 
+_DEFAULT_CONFIG: Final = vars(RolloutConfig())
+
+
+def default_config() -> RolloutConfig:
+    """A config with all defaults, which need no validation."""
+    return constructed(RolloutConfig, **{**_DEFAULT_CONFIG, "retry_condition": []})
+
+
 class Attempt(BaseModel):
     """One execution of a rollout.
 

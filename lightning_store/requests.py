@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -20,6 +20,7 @@ from lightning_store.records import (
     RolloutConfig,
     RolloutMode,
     RolloutStatus,
+    default_config,
 )
 from lightning_store.spans import Span
 
@@ -40,8 +41,7 @@ _RESOURCES: Final = TypeAdapter[NamedResources](NamedResources)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class NewRollout:
+class NewRollout(NamedTuple):
     """A rollout that is to be created; its values are copies.
 
     Attributes:
@@ -197,7 +197,7 @@ def new_rollout(request: EnqueueRolloutRequest, ids: IdSource) -> NewRollout:
     """The rollout that a request asks for, with an id."""
     if not isinstance(request, EnqueueRolloutRequest):
         raise InvalidRequestError(f"rollouts: expected EnqueueRolloutRequest, got {type(request).__name__}")
-    config = _config_copy(request.config or RolloutConfig())
+    config = default_config() if request.config is None else _config_copy(request.config)
     task = copy_json(request.input, "input")
     own_id = request.rollout_id
     digest = None
@@ -312,4 +312,4 @@ def _time(value: object) -> float:
 
 def _config_copy(config: RolloutConfig) -> RolloutConfig:
     """A deep copy, validated again because models can be changed after they were made."""
-    return RolloutConfig.model_validate(config.model_dump())
+    return RolloutConfig.model_validate(vars(config))
