@@ -4,6 +4,7 @@ Replies are what our own scripts wrote, so records are constructed from them wit
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, cast
 
 from lightning_store.errors import InternalStoreError
@@ -21,6 +22,7 @@ from lightning_store.records import (
     Transition,
     Worker,
     constructed,
+    default_config,
 )
 from lightning_store.requests import NewRollout
 from lightning_store.spans import Span
@@ -37,7 +39,7 @@ CONFIG_FIELDS: Final[Mapping[str, str]] = {
 }
 """Fields of RolloutConfig and their names in the rollout's hash, where defaults are left out."""
 
-_DEFAULT_CONFIG: Final = RolloutConfig()
+_DEFAULT_CONFIG: Final[Mapping[str, Any]] = vars(default_config())
 _HEX_SPAN_ID: Final = 16
 _INT64: Final = 1 << 63
 
@@ -58,29 +60,35 @@ def fields_of(flat: Sequence[bytes]) -> Fields:
 
 def config_fields(config: RolloutConfig) -> dict[str, str]:
     """All config fields of the hash; "" where the value is the default."""
-    fields = {}
-    for name, field in CONFIG_FIELDS.items():
-        value = getattr(config, name)
-        if value == getattr(_DEFAULT_CONFIG, name):
-            fields[field] = ""
-        else:
-            fields[field] = ",".join(value) if name == "retry_condition" else repr(value)
-    return fields
+    return dict.fromkeys(CONFIG_FIELDS.values(), "") | _changed_config_fields(config)
+
+
+def _changed_config_fields(config: RolloutConfig) -> dict[str, str]:
+    """Config fields of the hash whose value is not the default."""
+    values = vars(config)
+    if values == _DEFAULT_CONFIG:
+        return {}
+    return {
+        CONFIG_FIELDS[name]: ",".join(value) if name == "retry_condition" else repr(value)
+        for name, value in values.items()
+        if value != _DEFAULT_CONFIG[name]
+    }
 
 
 def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
     """The run of arguments that lua/shared/requests.lua reads."""
-    fields = {
-        "mode": new.mode or "",
-        "resources": new.resources_id or "",
-        "queue": "" if new.queue == DEFAULT_QUEUE else new.queue,
-        "group": new.group_id or "",
-        **config_fields(new.config),
-    }
-    given = [part for field, value in fields.items() if value for part in (field, value)]
+    fields = _changed_config_fields(new.config)
+    if new.mode:
+        fields["mode"] = new.mode
+    if new.resources_id:
+        fields["resources"] = new.resources_id
+    if new.queue != DEFAULT_QUEUE:
+        fields["queue"] = new.queue
+    if new.group_id:
+        fields["group"] = new.group_id
     metadata = dump_json(new.metadata) if new.metadata else b""
-    head = (new.rollout_id, new.digest or "", dump_json(new.input), metadata, new.group_id or "", len(given) // 2)
-    return [*head, *given]
+    head = (new.rollout_id, new.digest or "", dump_json(new.input), metadata, new.group_id or "", len(fields))
+    return [*head, *chain.from_iterable(fields.items())]
 
 
 def created_rollout(new: NewRollout, start_time: bytes, resources_id: bytes) -> Rollout:
