@@ -163,9 +163,9 @@ class Connections:
         self._clients = PerLoop(settings.pool, _hang_up)
         self._blocking = PerLoop(lambda: settings.pool(blocking_seconds=_BLOCK_SECONDS), _hang_up)
 
-    async def run(self, call: Call) -> Any:
+    def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
-        return await self._repeat(lambda: self._send(call))
+        return self._repeat(lambda: self._send(call))
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; an answer that is an error of ours is returned in its place."""
@@ -274,5 +274,5 @@ def _hang_up(client: aioredis.Redis) -> None:
             sock.close()
 
 
-async def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Any:
-    return await heedful(client.execute_command(*parts))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+def _execute(client: aioredis.Redis, parts: Sequence[Argument]) -> Awaitable[Any]:
+    return heedful(client.execute_command(*parts))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
