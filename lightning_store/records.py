@@ -31,12 +31,13 @@ T_co = TypeVar("T_co", covariant=True)
 Record = TypeVar("Record", bound=BaseModel)
 
 
-def constructed(model: type[Record], /, **fields: Any) -> Record:
+def constructed(model: type[Record], fields: dict[str, Any]) -> Record:
     """A record of values that are known to be right, made many times faster than `model_construct` can.
 
     Args:
         model: A model without private attributes.
-        fields: All fields of the model in its order: nothing is validated, and no default filled in.
+        fields: All fields of the model in its order; the dict becomes the record's own. Nothing is validated, and no
+            default filled in.
     """
     record = model.__new__(model)
     fill = object.__setattr__  # past pydantic's own, which knows fields only
@@ -73,7 +74,7 @@ _DEFAULT_CONFIG: Final = vars(RolloutConfig())
 
 def default_config() -> RolloutConfig:
     """A config with all defaults, which need no validation."""
-    return constructed(RolloutConfig, **{**_DEFAULT_CONFIG, "retry_condition": []})
+    return constructed(RolloutConfig, {**_DEFAULT_CONFIG, "retry_condition": []})
 
 
 class Attempt(BaseModel):

@@ -5,7 +5,7 @@ Replies are what our own scripts wrote, so records are constructed from them wit
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from lightning_store.errors import InternalStoreError
 from lightning_store.jsonvalue import dump_json, load_json
@@ -13,7 +13,6 @@ from lightning_store.records import (
     DEFAULT_QUEUE,
     Attempt,
     AttemptedRollout,
-    AttemptStatus,
     Completion,
     ResourcesUpdate,
     Rollout,
@@ -95,17 +94,19 @@ def created_rollout(new: NewRollout, start_time: bytes, resources_id: bytes) -> 
     """A rollout that was just enqueued, from the request and what the script added."""
     return constructed(
         Rollout,
-        rollout_id=new.rollout_id,
-        input=new.input,
-        start_time=float(start_time),
-        end_time=None,
-        mode=new.mode,
-        resources_id=text(resources_id) or None,
-        status="queuing",
-        config=new.config,
-        metadata=new.metadata,
-        queue=new.queue,
-        group_id=new.group_id,
+        {
+            "rollout_id": new.rollout_id,
+            "input": new.input,
+            "start_time": float(start_time),
+            "end_time": None,
+            "mode": new.mode,
+            "resources_id": text(resources_id) or None,
+            "status": "queuing",
+            "config": new.config,
+            "metadata": new.metadata,
+            "queue": new.queue,
+            "group_id": new.group_id,
+        },
     )
 
 
@@ -129,8 +130,9 @@ def rollout(reply: Any, *, with_attempt: bool = True) -> Rollout:
         "group_id": fields.get("group"),
     }
     if latest and with_attempt:
-        return constructed(AttemptedRollout, **values, attempt=attempt(values["rollout_id"], latest))
-    return constructed(Rollout, **values)
+        values["attempt"] = attempt(values["rollout_id"], latest)
+        return constructed(AttemptedRollout, values)
+    return constructed(Rollout, values)
 
 
 def _config(fields: Fields) -> RolloutConfig:
@@ -138,12 +140,14 @@ def _config(fields: Fields) -> RolloutConfig:
     losses = fields.get("max_losses")
     return constructed(
         RolloutConfig,
-        timeout_seconds=_optional_float(fields.get("timeout")),
-        unresponsive_seconds=_optional_float(fields.get("unresponsive")),
-        max_attempts=int(fields.get("max_attempts", "1")),
-        retry_condition=cast("list[AttemptStatus]", retry.split(",") if retry else []),
-        retry_delay_seconds=float(fields.get("delay", "0")),
-        max_worker_losses=None if losses is None else int(losses),
+        {
+            "timeout_seconds": _optional_float(fields.get("timeout")),
+            "unresponsive_seconds": _optional_float(fields.get("unresponsive")),
+            "max_attempts": int(fields.get("max_attempts", "1")),
+            "retry_condition": retry.split(",") if retry else [],
+            "retry_delay_seconds": float(fields.get("delay", "0")),
+            "max_worker_losses": None if losses is None else int(losses),
+        },
     )
 
 
@@ -161,19 +165,21 @@ def attempt(rollout_id: str, reply: Any) -> Attempt:
     version = fields.get("version")
     return constructed(
         Attempt,
-        rollout_id=rollout_id,
-        attempt_id=text(attempt_id),
-        sequence_id=int(fields["number"]),
-        start_time=float(fields["start"]),
-        end_time=_optional_float(fields.get("end")),
-        status=cast("Any", fields["status"]),
-        worker_id=fields.get("worker"),
-        last_heartbeat_time=_optional_float(fields.get("beat")),
-        metadata=load_json(metadata) if metadata else None,
-        cause=cast("Any", fields.get("cause")),
-        lease_seconds=_optional_float(fields.get("lease")),
-        resources_id=fields.get("resources"),
-        resources_version=None if version is None else int(version),
+        {
+            "rollout_id": rollout_id,
+            "attempt_id": text(attempt_id),
+            "sequence_id": int(fields["number"]),
+            "start_time": float(fields["start"]),
+            "end_time": _optional_float(fields.get("end")),
+            "status": fields["status"],
+            "worker_id": fields.get("worker"),
+            "last_heartbeat_time": _optional_float(fields.get("beat")),
+            "metadata": load_json(metadata) if metadata else None,
+            "cause": fields.get("cause"),
+            "lease_seconds": _optional_float(fields.get("lease")),
+            "resources_id": fields.get("resources"),
+            "resources_version": None if version is None else int(version),
+        },
     )
 
 
@@ -199,15 +205,17 @@ def worker(reply: Any) -> Worker:
     fields = fields_of(flat)
     return constructed(
         Worker,
-        worker_id=text(worker_id),
-        status=cast("Any", fields["status"]),
-        heartbeat_stats=load_json(stats) if stats else None,
-        last_heartbeat_time=_optional_float(fields.get("beat")),
-        last_dequeue_time=_optional_float(fields.get("dequeue")),
-        last_busy_time=_optional_float(fields.get("busy")),
-        last_idle_time=_optional_float(fields.get("idle")),
-        current_rollout_id=fields.get("rollout"),
-        current_attempt_id=fields.get("attempt"),
+        {
+            "worker_id": text(worker_id),
+            "status": fields["status"],
+            "heartbeat_stats": load_json(stats) if stats else None,
+            "last_heartbeat_time": _optional_float(fields.get("beat")),
+            "last_dequeue_time": _optional_float(fields.get("dequeue")),
+            "last_busy_time": _optional_float(fields.get("busy")),
+            "last_idle_time": _optional_float(fields.get("idle")),
+            "current_rollout_id": fields.get("rollout"),
+            "current_attempt_id": fields.get("attempt"),
+        },
     )
 
 
@@ -261,13 +269,15 @@ def completion(entry: Sequence[Any]) -> Completion:
     fields = fields_of(flat)
     return constructed(
         Completion,
-        cursor=text(cursor),
-        rollout_id=fields["rollout"],
-        status=cast("Any", fields["status"]),
-        mode=cast("Any", fields["mode"] or None),
-        group_id=fields["group"] or None,
-        start_time=float(fields["start"]),
-        end_time=float(fields["end"]),
+        {
+            "cursor": text(cursor),
+            "rollout_id": fields["rollout"],
+            "status": fields["status"],
+            "mode": fields["mode"] or None,
+            "group_id": fields["group"] or None,
+            "start_time": float(fields["start"]),
+            "end_time": float(fields["end"]),
+        },
     )
 
 
@@ -276,12 +286,14 @@ def event(flat: Sequence[bytes]) -> RolloutEvent:
     fields = fields_of(flat)
     return constructed(
         RolloutEvent,
-        time=float(fields["time"]),
-        rollout_id=fields["rollout"],
-        attempt_id=fields["attempt"] or None,
-        status=cast("Any", fields["status"]),
-        attempt_status=cast("Any", fields["attempt_status"] or None),
-        cause=cast("Any", fields["cause"]),
+        {
+            "time": float(fields["time"]),
+            "rollout_id": fields["rollout"],
+            "attempt_id": fields["attempt"] or None,
+            "status": fields["status"],
+            "attempt_status": fields["attempt_status"] or None,
+            "cause": fields["cause"],
+        },
     )
 
 
@@ -290,11 +302,13 @@ def transition(reply: Sequence[bytes]) -> Transition:
     rollout_id, attempt_id, worker_id, attempt_status, rollout_status, cause, late = map(text, reply)
     return constructed(
         Transition,
-        rollout_id=rollout_id,
-        attempt_id=attempt_id,
-        worker_id=worker_id or None,
-        attempt_status=cast("Any", attempt_status),
-        rollout_status=cast("Any", rollout_status),
-        cause=cast("Any", cause),
-        late_seconds=float(late),
+        {
+            "rollout_id": rollout_id,
+            "attempt_id": attempt_id,
+            "worker_id": worker_id or None,
+            "attempt_status": attempt_status,
+            "rollout_status": rollout_status,
+            "cause": cause,
+            "late_seconds": float(late),
+        },
     )
