@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -70,7 +70,7 @@ class ClaimRequest:
     lease_seconds: float | None
 
 
-def is_name(value: object) -> bool:
+def is_name(value: object) -> TypeGuard[str]:
     """Whether `value` can name a rollout, queue or namespace; reading any other name finds nothing."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
@@ -81,10 +81,10 @@ def check_name(value: object, field: str) -> str:
         raise InvalidRequestError(
             f"{field}: expected 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ -, got {value!r:.200}"
         )
-    return cast("str", value)
+    return value
 
 
-def is_free_id(value: object) -> bool:
+def is_free_id(value: object) -> TypeGuard[str]:
     """Whether `value` can be a worker, resources or group id."""
     if not isinstance(value, str) or _CONTROL.search(value):
         return False
@@ -100,7 +100,7 @@ def check_free_id(value: object, field: str) -> str:
         raise InvalidRequestError(
             f"{field}: expected text of 1 to {MAX_FREE_ID_BYTES} bytes without control characters, got {value!r:.200}"
         )
-    return cast("str", value)
+    return value
 
 
 def check_worker_id(value: object) -> str | None:
