@@ -14,9 +14,12 @@ from lightning_store.errors import InvalidRequestError
 COMPRESS_ABOVE_BYTES: Final = 2048
 """Payloads shorter than this gain less than compression costs."""
 
-_ZSTD_FIRST_BYTE: Final = 0x28
+_ZSTD_FIRST_BYTE: Final = b"\x28"
 _MAX_DEPTH: Final = 200
 _SCALARS: Final = (str, bool, int, float, type(None))
+_LISTS: Final = (list, tuple)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_DECODER: Final = json.JSONDecoder()
 
 
 def copy_json(value: Any, field: str) -> Any:
@@ -29,21 +32,26 @@ def copy_json(value: Any, field: str) -> Any:
     Raises:
         InvalidRequestError: Something in `value` has no JSON form, a key is not a string, or it is nested too deep.
     """
-    return _copy(value, field, 0)
+    return value if isinstance(value, _SCALARS) else _copy(value, field, 0)
 
 
 def _copy(value: Any, field: str, depth: int) -> Any:
-    if isinstance(value, _SCALARS):
-        return value
+    """A copy of what is no scalar; scalars inside are seen to here, because most have no need of a call and a place."""
     if depth >= _MAX_DEPTH:
         raise InvalidRequestError(f"{field}: nested deeper than {_MAX_DEPTH} levels")
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise InvalidRequestError(f"{field}: keys must be strings, got {type(key).__name__} {key!r}")
-        return {key: _copy(item, f"{field}.{key}", depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copy(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return {
+            key: item if isinstance(item, _SCALARS) else _copy(item, f"{field}.{key}", depth + 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, _LISTS):
+        return [
+            item if isinstance(item, _SCALARS) else _copy(item, f"{field}[{index}]", depth + 1)
+            for index, item in enumerate(value)
+        ]
     raise InvalidRequestError(f"{field}: expected a JSON value, got {type(value).__name__}")
 
 
@@ -60,8 +68,7 @@ def copy_mapping(value: Any, field: str) -> dict[str, Any]:
 
 def dump_json(value: Any) -> bytes:
     """Bytes of a JSON value, compressed when long."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    data = text.encode("utf-8", "surrogatepass")
+    data = _ENCODER.encode(value).encode("utf-8", "surrogatepass")
     if len(data) < COMPRESS_ABOVE_BYTES:
         return data
     packed = zstandard.ZstdCompressor(level=1).compress(data)
@@ -70,9 +77,9 @@ def dump_json(value: Any) -> bytes:
 
 def load_json(data: bytes) -> Any:
     """The value that `dump_json` was given."""
-    if data[:1] and data[0] == _ZSTD_FIRST_BYTE:
+    if data.startswith(_ZSTD_FIRST_BYTE):
         data = zstandard.ZstdDecompressor().decompress(data)
-    return json.loads(data.decode("utf-8", "surrogatepass"))
+    return _DECODER.decode(data.decode("utf-8", "surrogatepass"))
 
 
 def canonical_json(value: Any) -> bytes:

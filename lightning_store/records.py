@@ -28,6 +28,24 @@ DEFAULT_QUEUE: Final = "default"
 Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 T_co = TypeVar("T_co", covariant=True)
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def constructed(model: type[Record], fields: dict[str, Any]) -> Record:
+    """A record of values that are known to be right, made many times faster than `model_construct` can.
+
+    Args:
+        model: A model without private attributes.
+        fields: All fields of the model in its order; the dict becomes the record's own. Nothing is validated, and no
+            default filled in.
+    """
+    record = model.__new__(model)
+    fill = object.__setattr__  # past pydantic's own, which knows fields only
+    fill(record, "__dict__", fields)
+    fill(record, "__pydantic_fields_set__", set(fields))
+    fill(record, "__pydantic_extra__", None)
+    fill(record, "__pydantic_private__", None)
+    return record
 
 
 class RolloutConfig(BaseModel):
@@ -49,6 +67,14 @@ class RolloutConfig(BaseModel):
     retry_condition: list[AttemptStatus] = Field(default_factory=list)
     retry_delay_seconds: Seconds = Field(default=0.0, ge=0)
     max_worker_losses: int | None = Field(default=None, ge=0)
+
+
+_DEFAULT_CONFIG: Final = vars(RolloutConfig())
+
+
+def default_config() -> RolloutConfig:
+    """A config with all defaults, which need no validation."""
+    return constructed(RolloutConfig, {**_DEFAULT_CONFIG, "retry_condition": []})
 
 
 class Attempt(BaseModel):

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -20,6 +20,7 @@ from lightning_store.records import (
     RolloutConfig,
     RolloutMode,
     RolloutStatus,
+    default_config,
 )
 from lightning_store.spans import Span
 
@@ -40,8 +41,7 @@ _RESOURCES: Final = TypeAdapter[NamedResources](NamedResources)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class NewRollout:
+class NewRollout(NamedTuple):
     """A rollout that is to be created; its values are copies.
 
     Attributes:
@@ -70,7 +70,7 @@ class ClaimRequest:
     lease_seconds: float | None
 
 
-def is_name(value: object) -> bool:
+def is_name(value: object) -> TypeGuard[str]:
     """Whether `value` can name a rollout, queue or namespace; reading any other name finds nothing."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
@@ -81,10 +81,10 @@ def check_name(value: object, field: str) -> str:
         raise InvalidRequestError(
             f"{field}: expected 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ -, got {value!r:.200}"
         )
-    return cast("str", value)
+    return value
 
 
-def is_free_id(value: object) -> bool:
+def is_free_id(value: object) -> TypeGuard[str]:
     """Whether `value` can be a worker, resources or group id."""
     if not isinstance(value, str) or _CONTROL.search(value):
         return False
@@ -100,7 +100,7 @@ def check_free_id(value: object, field: str) -> str:
         raise InvalidRequestError(
             f"{field}: expected text of 1 to {MAX_FREE_ID_BYTES} bytes without control characters, got {value!r:.200}"
         )
-    return cast("str", value)
+    return value
 
 
 def check_worker_id(value: object) -> str | None:
@@ -197,7 +197,7 @@ def new_rollout(request: EnqueueRolloutRequest, ids: IdSource) -> NewRollout:
     """The rollout that a request asks for, with an id."""
     if not isinstance(request, EnqueueRolloutRequest):
         raise InvalidRequestError(f"rollouts: expected EnqueueRolloutRequest, got {type(request).__name__}")
-    config = _config_copy(request.config or RolloutConfig())
+    config = default_config() if request.config is None else _config_copy(request.config)
     task = copy_json(request.input, "input")
     own_id = request.rollout_id
     digest = None
@@ -312,4 +312,4 @@ def _time(value: object) -> float:
 
 def _config_copy(config: RolloutConfig) -> RolloutConfig:
     """A deep copy, validated again because models can be changed after they were made."""
-    return RolloutConfig.model_validate(config.model_dump())
+    return RolloutConfig.model_validate(vars(config))

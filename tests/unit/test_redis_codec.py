@@ -1,6 +1,7 @@
 """Records to what Redis keeps and back: nothing is lost, whatever the values."""
 
 import math
+import pickle
 import struct
 from typing import Any
 
@@ -128,6 +129,36 @@ def test_rollout_comes_with_its_latest_attempt(status):
 def test_rollout_without_its_task_is_a_fault_of_the_store():
     with pytest.raises(InternalStoreError, match="ro-1 has no task"):
         codec.rollout([b"ro-1", flat({"status": "queuing", "start": "1"}), b"", b"", b""])
+
+
+STATUS = flat({"status": "running", "start": "1", "number": "1"})
+CONSTRUCTED = [
+    codec.rollout([b"ro-1", STATUS, b"1", b"", b""]),
+    codec.rollout([b"ro-1", STATUS, b"1", b"", [b"at-1", STATUS, b""]]),
+    codec.created_rollout(new_rollout(EnqueueRolloutRequest(input=1), RandomIds()), b"1", b""),
+    codec.worker([b"w", flat({"status": "busy"}), b""]),
+    codec.completion(
+        [b"7-1", flat({"rollout": "ro", "status": "failed", "mode": "", "group": "", "start": "1", "end": "2"})]
+    ),
+    codec.event(flat({
+        "time": "1.5", "rollout": "ro", "attempt": "", "status": "running", "attempt_status": "", "cause": "span",
+    })),
+    codec.transition([b"ro", b"at", b"w", b"timeout", b"failed", b"timeout", b"0.25"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", CONSTRUCTED, ids=lambda record: type(record).__name__)
+def test_records_are_those_that_validation_would_make(record):
+    validated = type(record).model_validate(record.model_dump())
+
+    assert record == validated
+    assert list(vars(record)) == list(vars(validated)) == list(type(record).model_fields)
+    assert record.model_fields_set == validated.model_fields_set
+    assert (record.model_extra, record.__pydantic_private__) == (validated.model_extra, validated.__pydantic_private__)
+    assert record.model_dump_json() == validated.model_dump_json()
+    assert record.model_copy(deep=True) == pickle.loads(pickle.dumps(record)) == validated  # noqa: S301 - our own bytes
+    with pytest.raises(AttributeError):
+        _ = record.unknown
 
 
 # -- attempts and workers --------------------------------------------------------------------------------------------

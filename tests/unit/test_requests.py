@@ -92,6 +92,21 @@ def test_id_made_by_the_store_has_no_digest():
     assert (new.digest, new.rollout_id, new.metadata) == (None, "ro-" + "1".zfill(24), {})
 
 
+def test_default_configs_share_nothing_that_can_change():
+    first, second = (new_rollout(EnqueueRolloutRequest(input=1), CountingIds()).config for _ in range(2))
+    first.retry_condition.append("timeout")
+
+    assert second == RolloutConfig()
+
+
+def test_given_config_is_copied():
+    given = RolloutConfig(retry_condition=["timeout"])
+    config = new_rollout(EnqueueRolloutRequest(input=1, config=given), CountingIds()).config
+    given.retry_condition.append("failed")
+
+    assert config == RolloutConfig(retry_condition=["timeout"])
+
+
 def test_config_that_was_changed_after_its_making_is_validated_again():
     config = RolloutConfig()
     config.max_attempts = 0

@@ -4,7 +4,8 @@ Replies are what our own scripts wrote, so records are constructed from them wit
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from itertools import chain
+from typing import Any, Final
 
 from lightning_store.errors import InternalStoreError
 from lightning_store.jsonvalue import dump_json, load_json
@@ -12,7 +13,6 @@ from lightning_store.records import (
     DEFAULT_QUEUE,
     Attempt,
     AttemptedRollout,
-    AttemptStatus,
     Completion,
     ResourcesUpdate,
     Rollout,
@@ -20,6 +20,8 @@ from lightning_store.records import (
     RolloutEvent,
     Transition,
     Worker,
+    constructed,
+    default_config,
 )
 from lightning_store.requests import NewRollout
 from lightning_store.spans import Span
@@ -36,7 +38,7 @@ CONFIG_FIELDS: Final[Mapping[str, str]] = {
 }
 """Fields of RolloutConfig and their names in the rollout's hash, where defaults are left out."""
 
-_DEFAULT_CONFIG: Final = RolloutConfig()
+_DEFAULT_CONFIG: Final[Mapping[str, Any]] = vars(default_config())
 _HEX_SPAN_ID: Final = 16
 _INT64: Final = 1 << 63
 
@@ -48,7 +50,8 @@ def text(value: bytes) -> str:
 
 def fields_of(flat: Sequence[bytes]) -> Fields:
     """A hash from the flat list of its fields and values."""
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    parts = map(bytes.decode, flat)
+    return dict(zip(parts, parts, strict=True))
 
 
 # -- rollouts --------------------------------------------------------------------------------------------------------
@@ -56,45 +59,54 @@ def fields_of(flat: Sequence[bytes]) -> Fields:
 
 def config_fields(config: RolloutConfig) -> dict[str, str]:
     """All config fields of the hash; "" where the value is the default."""
-    fields = {}
-    for name, field in CONFIG_FIELDS.items():
-        value = getattr(config, name)
-        if value == getattr(_DEFAULT_CONFIG, name):
-            fields[field] = ""
-        else:
-            fields[field] = ",".join(value) if name == "retry_condition" else repr(value)
-    return fields
+    return dict.fromkeys(CONFIG_FIELDS.values(), "") | _changed_config_fields(config)
+
+
+def _changed_config_fields(config: RolloutConfig) -> dict[str, str]:
+    """Config fields of the hash whose value is not the default."""
+    values = vars(config)
+    if values == _DEFAULT_CONFIG:
+        return {}
+    return {
+        CONFIG_FIELDS[name]: ",".join(value) if name == "retry_condition" else repr(value)
+        for name, value in values.items()
+        if value != _DEFAULT_CONFIG[name]
+    }
 
 
 def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
     """The run of arguments that lua/shared/requests.lua reads."""
-    fields = {
-        "mode": new.mode or "",
-        "resources": new.resources_id or "",
-        "queue": "" if new.queue == DEFAULT_QUEUE else new.queue,
-        "group": new.group_id or "",
-        **config_fields(new.config),
-    }
-    given = [part for field, value in fields.items() if value for part in (field, value)]
+    fields = _changed_config_fields(new.config)
+    if new.mode:
+        fields["mode"] = new.mode
+    if new.resources_id:
+        fields["resources"] = new.resources_id
+    if new.queue != DEFAULT_QUEUE:
+        fields["queue"] = new.queue
+    if new.group_id:
+        fields["group"] = new.group_id
     metadata = dump_json(new.metadata) if new.metadata else b""
-    head = (new.rollout_id, new.digest or "", dump_json(new.input), metadata, new.group_id or "", len(given) // 2)
-    return [*head, *given]
+    head = (new.rollout_id, new.digest or "", dump_json(new.input), metadata, new.group_id or "", len(fields))
+    return [*head, *chain.from_iterable(fields.items())]
 
 
 def created_rollout(new: NewRollout, start_time: bytes, resources_id: bytes) -> Rollout:
     """A rollout that was just enqueued, from the request and what the script added."""
-    return Rollout.model_construct(
-        rollout_id=new.rollout_id,
-        input=new.input,
-        start_time=float(start_time),
-        end_time=None,
-        mode=new.mode,
-        resources_id=text(resources_id) or None,
-        status="queuing",
-        config=new.config,
-        metadata=new.metadata,
-        queue=new.queue,
-        group_id=new.group_id,
+    return constructed(
+        Rollout,
+        {
+            "rollout_id": new.rollout_id,
+            "input": new.input,
+            "start_time": float(start_time),
+            "end_time": None,
+            "mode": new.mode,
+            "resources_id": text(resources_id) or None,
+            "status": "queuing",
+            "config": new.config,
+            "metadata": new.metadata,
+            "queue": new.queue,
+            "group_id": new.group_id,
+        },
     )
 
 
@@ -118,20 +130,24 @@ def rollout(reply: Any, *, with_attempt: bool = True) -> Rollout:
         "group_id": fields.get("group"),
     }
     if latest and with_attempt:
-        return AttemptedRollout.model_construct(**values, attempt=attempt(values["rollout_id"], latest))
-    return Rollout.model_construct(**values)
+        values["attempt"] = attempt(values["rollout_id"], latest)
+        return constructed(AttemptedRollout, values)
+    return constructed(Rollout, values)
 
 
 def _config(fields: Fields) -> RolloutConfig:
     retry = fields.get("retry")
     losses = fields.get("max_losses")
-    return RolloutConfig.model_construct(
-        timeout_seconds=_optional_float(fields.get("timeout")),
-        unresponsive_seconds=_optional_float(fields.get("unresponsive")),
-        max_attempts=int(fields.get("max_attempts", "1")),
-        retry_condition=cast("list[AttemptStatus]", retry.split(",") if retry else []),
-        retry_delay_seconds=float(fields.get("delay", "0")),
-        max_worker_losses=None if losses is None else int(losses),
+    return constructed(
+        RolloutConfig,
+        {
+            "timeout_seconds": _optional_float(fields.get("timeout")),
+            "unresponsive_seconds": _optional_float(fields.get("unresponsive")),
+            "max_attempts": int(fields.get("max_attempts", "1")),
+            "retry_condition": retry.split(",") if retry else [],
+            "retry_delay_seconds": float(fields.get("delay", "0")),
+            "max_worker_losses": None if losses is None else int(losses),
+        },
     )
 
 
@@ -147,20 +163,23 @@ def attempt(rollout_id: str, reply: Any) -> Attempt:
     attempt_id, flat, metadata = reply
     fields = fields_of(flat)
     version = fields.get("version")
-    return Attempt.model_construct(
-        rollout_id=rollout_id,
-        attempt_id=text(attempt_id),
-        sequence_id=int(fields["number"]),
-        start_time=float(fields["start"]),
-        end_time=_optional_float(fields.get("end")),
-        status=cast("Any", fields["status"]),
-        worker_id=fields.get("worker"),
-        last_heartbeat_time=_optional_float(fields.get("beat")),
-        metadata=load_json(metadata) if metadata else None,
-        cause=cast("Any", fields.get("cause")),
-        lease_seconds=_optional_float(fields.get("lease")),
-        resources_id=fields.get("resources"),
-        resources_version=None if version is None else int(version),
+    return constructed(
+        Attempt,
+        {
+            "rollout_id": rollout_id,
+            "attempt_id": text(attempt_id),
+            "sequence_id": int(fields["number"]),
+            "start_time": float(fields["start"]),
+            "end_time": _optional_float(fields.get("end")),
+            "status": fields["status"],
+            "worker_id": fields.get("worker"),
+            "last_heartbeat_time": _optional_float(fields.get("beat")),
+            "metadata": load_json(metadata) if metadata else None,
+            "cause": fields.get("cause"),
+            "lease_seconds": _optional_float(fields.get("lease")),
+            "resources_id": fields.get("resources"),
+            "resources_version": None if version is None else int(version),
+        },
     )
 
 
@@ -184,16 +203,19 @@ def worker(reply: Any) -> Worker:
     """A worker reply as a record."""
     worker_id, flat, stats = reply
     fields = fields_of(flat)
-    return Worker.model_construct(
-        worker_id=text(worker_id),
-        status=cast("Any", fields["status"]),
-        heartbeat_stats=load_json(stats) if stats else None,
-        last_heartbeat_time=_optional_float(fields.get("beat")),
-        last_dequeue_time=_optional_float(fields.get("dequeue")),
-        last_busy_time=_optional_float(fields.get("busy")),
-        last_idle_time=_optional_float(fields.get("idle")),
-        current_rollout_id=fields.get("rollout"),
-        current_attempt_id=fields.get("attempt"),
+    return constructed(
+        Worker,
+        {
+            "worker_id": text(worker_id),
+            "status": fields["status"],
+            "heartbeat_stats": load_json(stats) if stats else None,
+            "last_heartbeat_time": _optional_float(fields.get("beat")),
+            "last_dequeue_time": _optional_float(fields.get("dequeue")),
+            "last_busy_time": _optional_float(fields.get("busy")),
+            "last_idle_time": _optional_float(fields.get("idle")),
+            "current_rollout_id": fields.get("rollout"),
+            "current_attempt_id": fields.get("attempt"),
+        },
     )
 
 
@@ -245,39 +267,48 @@ def completion(entry: Sequence[Any]) -> Completion:
     """An entry of the completion log."""
     cursor, flat = entry
     fields = fields_of(flat)
-    return Completion.model_construct(
-        cursor=text(cursor),
-        rollout_id=fields["rollout"],
-        status=cast("Any", fields["status"]),
-        mode=cast("Any", fields["mode"] or None),
-        group_id=fields["group"] or None,
-        start_time=float(fields["start"]),
-        end_time=float(fields["end"]),
+    return constructed(
+        Completion,
+        {
+            "cursor": text(cursor),
+            "rollout_id": fields["rollout"],
+            "status": fields["status"],
+            "mode": fields["mode"] or None,
+            "group_id": fields["group"] or None,
+            "start_time": float(fields["start"]),
+            "end_time": float(fields["end"]),
+        },
     )
 
 
 def event(flat: Sequence[bytes]) -> RolloutEvent:
     """An entry of the event log."""
     fields = fields_of(flat)
-    return RolloutEvent.model_construct(
-        time=float(fields["time"]),
-        rollout_id=fields["rollout"],
-        attempt_id=fields["attempt"] or None,
-        status=cast("Any", fields["status"]),
-        attempt_status=cast("Any", fields["attempt_status"] or None),
-        cause=cast("Any", fields["cause"]),
+    return constructed(
+        RolloutEvent,
+        {
+            "time": float(fields["time"]),
+            "rollout_id": fields["rollout"],
+            "attempt_id": fields["attempt"] or None,
+            "status": fields["status"],
+            "attempt_status": fields["attempt_status"] or None,
+            "cause": fields["cause"],
+        },
     )
 
 
 def transition(reply: Sequence[bytes]) -> Transition:
     """An attempt that the store ended."""
     rollout_id, attempt_id, worker_id, attempt_status, rollout_status, cause, late = map(text, reply)
-    return Transition.model_construct(
-        rollout_id=rollout_id,
-        attempt_id=attempt_id,
-        worker_id=worker_id or None,
-        attempt_status=cast("Any", attempt_status),
-        rollout_status=cast("Any", rollout_status),
-        cause=cast("Any", cause),
-        late_seconds=float(late),
+    return constructed(
+        Transition,
+        {
+            "rollout_id": rollout_id,
+            "attempt_id": attempt_id,
+            "worker_id": worker_id or None,
+            "attempt_status": attempt_status,
+            "rollout_status": rollout_status,
+            "cause": cause,
+            "late_seconds": float(late),
+        },
     )

@@ -34,9 +34,9 @@ class Connections:
             lambda: Pool(settings, most=_MOST_BLOCKING, blocking_seconds=_BLOCK_SECONDS), Pool.hang_up
         )
 
-    async def run(self, call: Call) -> Any:
+    def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
-        return await self._repeat(lambda: self._send(call))
+        return self._repeat(lambda: self._send(call))
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; an answer that is an error of ours is returned in its place."""

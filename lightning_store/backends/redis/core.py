@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
 from lightning_store.backends.redis.connection import Connections
@@ -121,8 +121,8 @@ class RedisCore(BaseStore):
     def _call(self, script: str, **values: Argument | Sequence[Argument]) -> Call:
         return self._scripts[script].call(meta=self._keys.meta, **values)
 
-    async def _run(self, script: str, **values: Argument | Sequence[Argument]) -> Any:
-        return await self._connections.run(self._call(script, **values))
+    def _run(self, script: str, **values: Argument | Sequence[Argument]) -> Awaitable[Any]:
+        return self._connections.run(self._call(script, **values))
 
 
 def names_only(ids: Sequence[str]) -> list[str]:

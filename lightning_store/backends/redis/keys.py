@@ -6,6 +6,7 @@ one that they declare besides spans (lua/shared/keys.lua).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from lightning_store.requests import check_name
@@ -81,7 +82,7 @@ class Keys:
     def __post_init__(self) -> None:
         check_name(self.namespace, "namespace")
 
-    @property
+    @cached_property
     def meta(self) -> str:
         """The meta hash, from which scripts derive the rest of the control plane."""
         return self.control("meta")

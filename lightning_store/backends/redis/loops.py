@@ -40,10 +40,10 @@ class PerLoop(Generic[T]):
             self._abandoned.append(self._values)  # finalising them here would touch sockets of the parent
             self._reset()
         loop = asyncio.get_running_loop()
+        value = self._values.get(loop)  # without the lock: only this thread makes or takes away what its loop has
+        if value is not None:
+            return value
         with self._lock:
-            value = self._values.get(loop)
-            if value is not None:
-                return value
             closed = [self._values.pop(other) for other in list(self._values) if other.is_closed()]
             value = self._values[loop] = self._make()
         self._discard_all(closed)

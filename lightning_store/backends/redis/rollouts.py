@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from lightning_store.backends.redis import codec
@@ -91,7 +92,7 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         new = [new_rollout(request, self.ids) for request in rollouts]
         if not new:
             return []
-        arguments = [part for each in new for part in codec.new_rollout_arguments(each)]
+        arguments = [*chain.from_iterable(map(codec.new_rollout_arguments, new))]
         replies = await self._run("enqueue_many_rollouts", now=self._now(), rollouts=arguments)
         return [
             codec.created_rollout(each, *reply) if len(reply) == _CREATED else codec.rollout(reply, with_attempt=False)

@@ -4,13 +4,14 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from lightning_store.backends.redis.keys import SCHEMA
 
 Argument = str | bytes | int
+_ONE: Final = (str, bytes, int)
 
 _PARAMETER: Final = re.compile(r"^(KEYS|ARGV)\[(\d+)(\.\.)?\]\s+(\w+)", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"^--@include (\w+)$", re.MULTILINE)
@@ -61,27 +62,29 @@ class Script:
         Raises:
             TypeError: A name is missing or unknown.
         """
-        expected = {*self.keys, *self.arguments}
-        if values.keys() != expected:
-            raise TypeError(f"{self.name} takes {sorted(expected)}, got {sorted(values)}")
+        if values.keys() != self._names:
+            raise TypeError(f"{self.name} takes {sorted(self._names)}, got {sorted(values)}")
         keys = self._flatten(self.keys, values)
         return Call(self, (len(keys), *keys, *self._flatten(self.arguments, values)))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset((*self.keys, *self.arguments))
 
     def _flatten(self, names: tuple[str, ...], values: dict[str, Argument | Iterable[Argument]]) -> list[Argument]:
         flat: list[Argument] = []
         for name in names:
             value = values[name]
             if name in self.rest:
-                assert not isinstance(value, str | bytes | int), name  # noqa: S101 - a slip of our own code
+                assert not isinstance(value, _ONE), name  # noqa: S101 - a slip of our own code
                 flat.extend(value)
             else:
-                assert isinstance(value, str | bytes | int), name  # noqa: S101 - a slip of our own code
+                assert isinstance(value, _ONE), name  # noqa: S101 - a slip of our own code
                 flat.append(value)
         return flat
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A script with its keys and arguments."""
 
     script: Script
@@ -98,17 +101,16 @@ class Call:
         return ("EVAL", self.script.text, *self.tail)
 
 
-class Scripts:
-    """All scripts, rendered for one choice of settings."""
+class Scripts(dict[str, Script]):
+    """Scripts by name, rendered for one choice of settings; each is loaded when first asked for."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         self._settings = settings
-        self._loaded: dict[str, Script] = {}
 
-    def __getitem__(self, name: str) -> Script:
-        if name not in self._loaded:
-            self._loaded[name] = load_script(name, self._settings)
-        return self._loaded[name]
+    def __missing__(self, name: str) -> Script:
+        script = self[name] = load_script(name, self._settings)
+        return script
 
 
 @cache
