@@ -75,7 +75,7 @@ if worker_id ~= "" then
   local worker = open_worker(worker_id)
   change(worker, "dequeue", now_text)
   if last then
-    set_worker(worker, WORKER_AFTER_ATTEMPT[last[2].status], last[1].id, last[2].id)
+    set_worker(worker, NEW_ATTEMPT_WORKER, last[1].id, last[2].id)
   elseif worker.status ~= IDLE and not more then
     set_worker(worker, IDLE)
   end

@@ -36,6 +36,6 @@ if exists then
 end
 local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
 write(rollout)
-update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
+update_worker_of(rollout, attempt, NEW_ATTEMPT_WORKER)
 log_event(rollout, attempt, "started")
 return begun_reply(rollout, attempt)
