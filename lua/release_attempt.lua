@@ -59,4 +59,4 @@ if not answer and rollout.latest == attempt_id and LIVE[attempt.status] and not 
   index_deadline(rollout, attempt)
   remember(token, "1")
 end
-return attempt_reply(rollout_id, attempt_id)
+return attempt_reply(rollout_id, attempt_id, attempt)

@@ -20,10 +20,11 @@ local function flat_of(record)
   return flat
 end
 
--- {attempt_id, fields, metadata}
-local function attempt_reply(rollout_id, id)
+-- {attempt_id, fields, metadata}; from the attempt's record if it is at hand.
+local function attempt_reply(rollout_id, id, attempt)
   local name = rollout_id .. ":" .. id
-  return { id, redis.call("HGETALL", key("attempt", name)), redis.call("GET", key("attempt_metadata", name)) or "" }
+  local flat = attempt and flat_of(attempt) or redis.call("HGETALL", key("attempt", name))
+  return { id, flat, redis.call("GET", key("attempt_metadata", name)) or "" }
 end
 
 -- {rollout_id, fields, task, metadata, attempt or ""}
@@ -36,9 +37,7 @@ end
 -- a repeat answers with the attempt that its call has started, whoever has the rollout now.
 local function rollout_reply(id, attempt_id)
   local flat = redis.call("HGETALL", key("rollout", id))
-  if #flat == 0 then
-    return ""
-  end
+  if #flat == 0 then return "" end
   local shown = attempt_id or field_of(flat, "latest")
   return join_reply(id, flat, shown and attempt_reply(id, shown) or "")
 end
