@@ -9,8 +9,9 @@ ARGV[5] queue_count     number of queues
 ARGV[6..] wanted        names of the queues, first come first, then one fresh attempt id per rollout wanted
 Returns {more, wait, rollouts}: more is 1 when the call should be sent again with another token, because deadlines are
 still due or void entries still in the way; wait is the seconds, as text, until something may become claimable by
-itself, "" when nothing will; rollouts with their attempts, see shared/replies.lua. A call that wants no rollout answers
-what its token has claimed before, and bars the token: a claim under it that arrives later claims nothing.
+itself, "" when nothing will or something was claimed; rollouts with their attempts, see shared/replies.lua. A call that
+wants no rollout answers what its token has claimed before, and bars the token: a claim under it that arrives later
+claims nothing.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include attempts
@@ -41,7 +42,7 @@ end
 local more = settle_due(SETTLE_MANY)
 more = ready_retries(SETTLE_MANY) or more
 
-local next_id, ids, remembered, last = 6 + queue_count, {}, {}, nil
+local next_id, claimed, remembered = 6 + queue_count, {}, {}
 local function claim_from(name)
   while next_id <= #wanted do
     local attempt_id = wanted[next_id]
@@ -50,17 +51,17 @@ local function claim_from(name)
     if not rollout then
       return
     end
-    if redis.call("EXISTS", key("attempt", rollout.id .. ":" .. attempt_id)) == 1 then
+    if rollout.latest and redis.call("EXISTS", key("attempt", rollout.id .. ":" .. attempt_id)) == 1 then
       -- The fresh id is taken by another call: put the entry back, and let the client come again with other ids.
       redis.call("LPUSH", key("queue", name), rollout.id)
       more = true
       return
     end
-    last = { rollout, begin_attempt(rollout, attempt_id, worker_id, lease) }
+    local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
     change(rollout, "queued", nil)
     write(rollout)
-    log_event(rollout, last[2], "claimed")
-    ids[#ids + 1], remembered[#remembered + 1] = rollout.id, rollout.id .. ":" .. attempt_id
+    log_event(rollout, attempt, "claimed")
+    claimed[#claimed + 1], remembered[#remembered + 1] = { rollout, attempt }, rollout.id .. ":" .. attempt_id
     next_id = next_id + 1
   end
 end
@@ -69,11 +70,12 @@ for i = 6, 5 + queue_count do
   reconcile(wanted[i])
 end
 
+local last = claimed[#claimed]
 if worker_id ~= "" then
   local worker = open_worker(worker_id)
   change(worker, "dequeue", now_text)
   if last then
-    set_worker(worker, WORKER_AFTER_ATTEMPT[last[2].status], last[1].id, last[2].id)
+    set_worker(worker, NEW_ATTEMPT_WORKER, last[1].id, last[2].id)
   elseif worker.status ~= IDLE and not more then
     set_worker(worker, IDLE)
   end
@@ -82,9 +84,8 @@ end
 if last or #wanted == 5 + queue_count then
   remember(token, table.concat(remembered, ","))
 end
-local claims = {}
-for i, id in ipairs(ids) do
-  claims[i] = rollout_reply(id)
+local replies = {}
+for i, claim in ipairs(claimed) do
+  replies[i] = begun_reply(claim[1], claim[2])
 end
-local _, seconds = next_due()
-return { more and 1 or 0, seconds, claims }
+return { more and 1 or 0, last and "" or next_due(), replies }

@@ -19,5 +19,5 @@ if failure then
 end
 settle_due(limit)
 ready_retries(limit)
-local more, seconds = next_due()
+local seconds, more = next_due()
 return { more, seconds, transitions }

@@ -21,6 +21,7 @@ Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 --@include replies
 --@include rollouts
 --@include status
+--@include tokens
 --@include workers
 local given, token, rollout_id, attempt_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local failure = open(given, "always")
@@ -58,4 +59,4 @@ if not answer and rollout.latest == attempt_id and LIVE[attempt.status] and not 
   index_deadline(rollout, attempt)
   remember(token, "1")
 end
-return attempt_reply(rollout_id, attempt_id)
+return attempt_reply(rollout_id, attempt_id, attempt)

@@ -31,10 +31,11 @@ local rollout = read_rollout(rollout_id)
 if not rollout then
   return not_found(rollout_id)
 end
-if not exists then
-  local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
-  write(rollout)
-  update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
-  log_event(rollout, attempt, "started")
+if exists then
+  return rollout_reply(rollout_id, attempt_id)
 end
-return rollout_reply(rollout_id, attempt_id)
+local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
+write(rollout)
+update_worker_of(rollout, attempt, NEW_ATTEMPT_WORKER)
+log_event(rollout, attempt, "started")
+return begun_reply(rollout, attempt)

@@ -39,9 +39,9 @@ if exists then
   local started = redis.call("EXISTS", key("attempt", item.id .. ":" .. attempt_id)) == 1
   return rollout_reply(item.id, started and attempt_id or nil)
 end
-local rollout = create_rollout(item, ROLLOUT_AFTER_ATTEMPT[NEW_ATTEMPT])
+local rollout = create_rollout(item, NEW_ATTEMPT_ROLLOUT)
 local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
 write(rollout)
-update_worker_of(rollout, attempt, WORKER_AFTER_ATTEMPT[attempt.status])
+update_worker_of(rollout, attempt, NEW_ATTEMPT_WORKER)
 log_event(rollout, attempt, "started")
-return rollout_reply(item.id)
+return begun_reply(rollout, attempt)

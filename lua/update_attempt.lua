@@ -45,7 +45,7 @@ local attempt = read_attempt(rollout, answer or (attempt_id == "latest" and roll
 if not attempt then
   return attempt_not_found(attempt_id)
 elseif answer then
-  return attempt_reply(rollout_id, attempt.id)
+  return attempt_reply(rollout_id, attempt.id, attempt)
 end
 
 local worker_given = false
@@ -80,4 +80,4 @@ if attempt.id == rollout.latest then
   index_deadline(rollout, attempt)
 end
 remember(token, attempt.id)
-return attempt_reply(rollout_id, attempt.id)
+return attempt_reply(rollout_id, attempt.id, attempt)

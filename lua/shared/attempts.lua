@@ -19,16 +19,17 @@ end
 
 -- Start the next attempt of a rollout and move the rollout to where a fresh attempt puts it.
 local function begin_attempt(rollout, id, worker_id, lease)
-  local attempt = fresh(key("attempt", rollout.id .. ":" .. id))
-  attempt.id = id
-  change(attempt, "number", tostring(redis.call("RPUSH", key("attempts", rollout.id), id)))
-  change(attempt, "status", NEW_ATTEMPT)
-  change(attempt, "start", now_text)
-  change(attempt, "worker", worker_id ~= "" and worker_id or nil)
-  change(attempt, "lease", lease ~= "" and lease or nil)
+  local attempt = fresh(key("attempt", rollout.id .. ":" .. id), {
+    id = id,
+    number = tostring(redis.call("RPUSH", key("attempts", rollout.id), id)),
+    status = NEW_ATTEMPT,
+    start = now_text,
+    worker = worker_id ~= "" and worker_id or nil,
+    lease = lease ~= "" and lease or nil,
+  })
   change(rollout, "latest", id)
   redis.call("HINCRBY", key("stats"), "attempts", 1)
-  move(rollout, ROLLOUT_AFTER_ATTEMPT[attempt.status], 0)
+  move(rollout, NEW_ATTEMPT_ROLLOUT, 0)
   write(attempt)
   index_deadline(rollout, attempt)
   return attempt

@@ -1,7 +1,5 @@
---@include attempts
 --@include keys
 --@include records
---@include replies
 --@include rollouts
 --@include status
 --@include tokens
@@ -41,6 +39,8 @@ end
 
 -- Pairs of ids as text, and what of these claims still holds: others may have been given what ended since.
 local function held_claims(answer)
+  --@include attempts
+  --@include replies
   local held = {}
   for id, attempt_id in string.gmatch(answer, "([^,:]+):([^,]+)") do
     local rollout = read_rollout(id)

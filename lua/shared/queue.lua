@@ -2,9 +2,9 @@
 --@include keys
 --@include records
 --@include tokens
--- Queues: lists of ids, and delayed retries. A rollout lies in its list at most once: the flag `queued` is set with
--- the push and cleared with the pop. An entry whose rollout is not queued any more is void; it stays until it is
--- popped, and its rollout may return to it.
+-- Entering a queue, and leaving a list. A rollout lies in its list at most once: the flag `queued` is set with the push
+-- and cleared with the pop. An entry whose rollout is not queued any more is void; it stays until it is popped, and its
+-- rollout may return to it.
 local function unlist(rollout)
   if rollout.queued then
     redis.call("LREM", key("queue", queue_name(rollout)), 1, rollout.id)
@@ -30,13 +30,5 @@ local function enter_queue(rollout, delay)
   else
     change(rollout, "since", now_text)
     enlist(rollout)
-  end
-end
-
-local function leave_queue(rollout)
-  if rollout.queued then
-    withdraw(rollout)
-  elseif redis.call("ZREM", key("delayed"), rollout.id) == 1 then
-    count(rollout, "delayed", -1)
   end
 end

@@ -1,10 +1,10 @@
 -- Hashes as tables: read() loads one, change() notes a new value (nil removes the field), write() sends the changes.
+-- The field `id` is not among those stored.
 local names, changed = {}, {}
 
--- A record without any field yet.
-local function fresh(name)
-  local record = {}
-  names[record], changed[record] = name, {}
+-- A new record of these fields: write() sends all of them.
+local function fresh(name, record)
+  names[record] = name
   return record
 end
 
@@ -12,35 +12,35 @@ end
 local function read(name)
   local flat = redis.call("HGETALL", name)
   if #flat == 0 then return nil end
-  local record = fresh(name)
+  local record = {}
   for i = 1, #flat, 2 do
     record[flat[i]] = flat[i + 1]
   end
+  names[record], changed[record] = name, {}
   return record
 end
 
 local function change(record, field, value)
   if record[field] ~= value then
     record[field] = value
-    changed[record][field] = true
+    if changed[record] then
+      changed[record][field] = true
+    end
   end
 end
 
 local function write(record)
-  local set, gone = {}, {}
-  for field in pairs(changed[record]) do
+  local set, gone = { names[record] }, nil
+  for field in pairs(changed[record] or record) do
     if record[field] == nil then
+      gone = gone or { names[record] }
       gone[#gone + 1] = field
-    else
+    elseif field ~= "id" then
       set[#set + 1] = field
       set[#set + 1] = record[field]
     end
   end
-  if #set > 0 then
-    redis.call("HSET", names[record], unpack(set))
-  end
-  if #gone > 0 then
-    redis.call("HDEL", names[record], unpack(gone))
-  end
+  if #set > 1 then redis.call("HSET", unpack(set)) end
+  if gone then redis.call("HDEL", unpack(gone)) end
   changed[record] = {}
 end

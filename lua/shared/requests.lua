@@ -7,8 +7,8 @@ local function parse_rollout(at)
   local item = { id = ARGV[at], digest = ARGV[at + 1], task = ARGV[at + 2], metadata = ARGV[at + 3],
     group = ARGV[at + 4], fields = {} }
   local after = at + 6 + 2 * tonumber(ARGV[at + 5])
-  for i = at + 6, after - 1 do
-    item.fields[#item.fields + 1] = ARGV[i]
+  for i = at + 6, after - 1, 2 do
+    item.fields[ARGV[i]] = ARGV[i + 1]
   end
   return item, after
 end

@@ -1,9 +1,8 @@
 --@include clock
 --@include keys
---@include logs
---@include queue
 --@include records
 --@include status
+--@include tokens
 -- Rollouts: reading them, and moving them from status to status.
 local function read_rollout(id)
   local rollout = read(key("rollout", id))
@@ -32,12 +31,14 @@ local function move(rollout, status, delay)
   if FINISHED[status] then
     change(rollout, "end", now_text)
     if was ~= status then
+      --@include completions
       log_completion(rollout)
     end
   elseif rollout["end"] then
     change(rollout, "end", nil)
   end
   if QUEUED[status] and not QUEUED[was] then
+    --@include queue
     enter_queue(rollout, delay)
   end
 end

@@ -8,6 +8,8 @@ local STAMPS_END_TIME = { failed = true, succeeded = true, timeout = true }
 local RETRY_STATUS = "requeuing"
 local NEW_ROLLOUT = "queuing"
 local NEW_ATTEMPT = "preparing"
+local NEW_ATTEMPT_ROLLOUT = "preparing"
+local NEW_ATTEMPT_WORKER = "busy"
 local CANCELLED = "cancelled"
 local OVERDUE = "timeout"
 local SILENT = "unresponsive"

@@ -1,6 +1,6 @@
 --@include keys
 -- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, popped by waiting
--- workers. A token is a hint only; who gets it claims by script.
+-- workers. A token is a hint only; who gets it claims by script. Entering a queue: queue.lua.
 local function queue_name(rollout)
   return rollout.queue or "default"
 end
@@ -18,9 +18,13 @@ local function offer(name, live)
 end
 
 -- One live entry less, and no token too many: it would wake somebody in vain.
-local function withdraw(rollout)
-  local tokens, live = key("wake", queue_name(rollout)), count(rollout, "queue", -1)
-  if redis.call("LLEN", tokens) > live then
-    redis.call("LPOP", tokens)
+local function leave_queue(rollout)
+  if rollout.queued then
+    local tokens, live = key("wake", queue_name(rollout)), count(rollout, "queue", -1)
+    if redis.call("LLEN", tokens) > live then
+      redis.call("LPOP", tokens)
+    end
+  elseif redis.call("ZREM", key("delayed"), rollout.id) == 1 then
+    count(rollout, "delayed", -1)
   end
 end

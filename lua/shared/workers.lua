@@ -6,8 +6,7 @@
 local function open_worker(id)
   local worker = read(key("worker", id))
   if not worker then
-    worker = fresh(key("worker", id))
-    change(worker, "status", UNKNOWN)
+    worker = fresh(key("worker", id), { status = UNKNOWN })
     redis.call("ZADD", key("workers"), redis.call("HINCRBY", META, "number", 1), id)
   end
   return worker

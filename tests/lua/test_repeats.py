@@ -5,6 +5,12 @@ import pytest
 from tests.lua.world import event, fields_of, new_rollout
 
 
+def record(reply):
+    """A reply of a rollout with its attempt, whatever the order of the fields."""
+    rollout_id, fields, task, metadata, (attempt_id, attempt_fields, attempt_metadata) = reply
+    return rollout_id, fields_of(fields), task, metadata, attempt_id, fields_of(attempt_fields), attempt_metadata
+
+
 def claim(world, token, attempt_id, **values):
     return world.call(
         "dequeue_many_rollouts",
@@ -19,7 +25,7 @@ def test_claim_answers_the_same_attempts(world):
 
     again = claim(world, "t1", "at-1", wanted=["default", "at-1", "at-2"])
 
-    assert again[2] == first[2]
+    assert list(map(record, again[2])) == list(map(record, first[2]))
     assert [reply[4][0] for reply in again[2]] == ["at-1", "at-2"]
     assert world.changes() == {}
 
@@ -171,10 +177,10 @@ def test_release_requeues_once(world):
 def test_start_creates_once(world):
     values = {"attempt_id": "at-1", "worker_id": "w", "lease": "", "rollout": new_rollout("ro-1")}
     first = world.call("start_rollout", **values)
-    assert world.call("start_rollout", **values) == first
+    assert record(world.call("start_rollout", **values)) == record(first)
     assert world.changes() == {}
 
     values = {"rollout_id": "ro-1", "attempt_id": "at-2", "worker_id": "", "lease": ""}
     first = world.call("start_attempt", **values)
-    assert world.call("start_attempt", **values) == first
+    assert record(world.call("start_attempt", **values)) == record(first)
     assert world.changes() == {}

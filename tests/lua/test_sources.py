@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
@@ -46,8 +47,19 @@ def header_of(path: Path) -> str:
     return found.group(1)
 
 
+def groups_of_includes(path: Path) -> list[tuple[str, list[str]]]:
+    """Includes that stand together, with their indent: those of the file, and those of functions."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [re.fullmatch(r"( *)--@include (\w+)", line) for line in lines]
+    return [
+        (indent, [match.group(2) for match in group])
+        for indent, group in groupby(found, lambda match: match and match.group(1))
+        if indent is not None
+    ]
+
+
 def includes_of(path: Path) -> list[str]:
-    return re.findall(r"^--@include (\w+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [name for _, group in groups_of_includes(path) for name in group]
 
 
 def defined_in(path: Path) -> set[str]:
@@ -56,6 +68,11 @@ def defined_in(path: Path) -> set[str]:
     for line in re.findall(r"^local (?!function)(.+?)(?: =|$)", code_of(path), flags=re.MULTILINE):
         names.update(re.findall(r"\w+", line))
     return names | set(re.findall(r"^local function (\w+)", code_of(path), flags=re.MULTILINE))
+
+
+def variables_of(path: Path) -> list[str]:
+    """The lines of a snippet that declare what may change."""
+    return re.findall(r"^local ((?!function )[a-z].*)$", code_of(path), flags=re.MULTILINE)
 
 
 def words_of(path: Path) -> set[str]:
@@ -85,10 +102,12 @@ def closure_of(path: Path) -> set[str]:
 
 @every_file
 def test_includes_exist_sorted_and_once(path):
+    groups = groups_of_includes(path)
     includes = includes_of(path)
 
     assert set(includes) <= set(BY_NAME)
-    assert includes == sorted(set(includes))
+    assert all(names == sorted(set(names)) for _, names in groups)
+    assert all(indent for indent, _ in groups[1:]), "the includes of a file stand together"
     assert len(re.findall("@include", path.read_text(encoding="utf-8"))) == len(includes), "one is not on a line alone"
 
 
@@ -99,9 +118,21 @@ def test_includes_have_no_cycles(path):
 
 @every_file
 def test_what_is_included_is_used(path):
-    unused = [name for name in includes_of(path) if not defined_in(BY_NAME[name]) & words_of(path)]
+    """Variables may also be included for a snippet inside a function, which is to share them with the code outside."""
+    unused = {name for name in includes_of(path) if not defined_in(BY_NAME[name]) & words_of(path)}
+    inner = {name for indent, group in groups_of_includes(path) if indent for name in group}
+    shared = {name for each in inner for name in closure_of(BY_NAME[each]) if variables_of(BY_NAME[name])}
 
-    assert not unused
+    assert not unused - shared
+
+
+@every_command
+def test_variables_are_held_once(path):
+    """A snippet inside a function has functions of its own, but must not have other times or records."""
+    text = load_script(path.stem, Settings()).text
+    held = re.findall(r"^ *local ([a-z].*)$", text, flags=re.MULTILINE)
+
+    assert not [names for snippet in SNIPPETS for names in variables_of(snippet) if held.count(names) > 1]
 
 
 @every_file

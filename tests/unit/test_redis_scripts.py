@@ -25,6 +25,11 @@ def load(name: str) -> scripts.Script:
     return load_script.__wrapped__(name, Settings())
 
 
+def lines(name: str) -> list[str]:
+    """The text of a script behind the line of settings."""
+    return load(name).text.splitlines()[1:]
+
+
 # -- includes --------------------------------------------------------------------------------------------------------
 
 
@@ -33,8 +38,96 @@ def test_snippets_are_pasted_once_where_they_are_asked_for_first(folder):
     (folder / "shared" / "a.lua").write_text("local a = 1\n")
     (folder / "shared" / "b.lua").write_text("--@include a\nlocal b = a\n")
 
-    lines = [line for line in load("do").text.splitlines() if line]
-    assert lines[1:] == ["local a = 1", "local b = a", "return 1"]
+    assert lines("do") == ["local a = 1", "local b = a", "return 1"]
+
+
+def test_snippet_is_pasted_inside_the_function_that_asks_for_it(folder):
+    (folder / "do.lua").write_text(HEADER + "--@include seldom\n--@include state\nreturn seldom(set(1))\n")
+    (folder / "shared" / "state.lua").write_text("local state\nlocal function set(to)\n  state = to\nend\n")
+    (folder / "shared" / "rule.lua").write_text("--@include state\nlocal function rule()\n  set(2)\nend\n")
+    (folder / "shared" / "seldom.lua").write_text(
+        "--@include state\nlocal function seldom()\n  if state then\n    --@include rule\n    rule()\n  end\nend\n"
+    )
+
+    assert lines("do") == [
+        "local state",
+        "local function set(to)",
+        "  state = to",
+        "end",
+        "local function seldom()",
+        "  if state then",
+        "    local function rule()",
+        "      set(2)",
+        "    end",
+        "    rule()",
+        "  end",
+        "end",
+        "return seldom(set(1))",
+    ]
+
+
+def test_snippet_without_variables_is_pasted_inside_and_outside(folder):
+    (folder / "do.lua").write_text(
+        HEADER + "--@include rule\nlocal function seldom()\n  --@include rule\n  rule()\nend\nreturn rule(seldom)\n"
+    )
+    (folder / "shared" / "rule.lua").write_text("local function rule()\nend\n")
+
+    assert lines("do") == [
+        "local function rule()",
+        "end",
+        "local function seldom()",
+        "  local function rule()",
+        "  end",
+        "  rule()",
+        "end",
+        "return rule(seldom)",
+    ]
+
+
+def test_what_is_not_used_is_left_out(folder):
+    (folder / "do.lua").write_text(HEADER + "--@include many\n-- unused, TABLE\nreturn used('x', call.unused)\n")
+    (folder / "shared" / "many.lua").write_text(
+        "local ONE = 1\n"
+        "local TABLE = {\n  one = ONE,\n}\n"
+        "local function deep()\n  return TABLE\nend\n"
+        "local function unused()\n  return deep()\nend\n"
+        "local TWO = 2 -- and why\n"
+        "\n"
+        "local function used()\n  return TWO\nend\n"
+    )
+
+    assert lines("do") == [
+        "local TWO = 2",
+        "local function used()",
+        "  return TWO",
+        "end",
+        "return used('x', call.unused)",
+    ]
+
+
+def test_what_only_a_copy_inside_uses_is_left_out(folder):
+    """Unless the block that holds the copy ends before the name is used again."""
+    (folder / "do.lua").write_text(HEADER + "--@include outer\nreturn outer(1)\n")
+    (folder / "shared" / "a.lua").write_text("local A = 1\n")
+    (folder / "shared" / "b.lua").write_text("local B = 1\n")
+    (folder / "shared" / "outer.lua").write_text(
+        "--@include a\n--@include b\nlocal function outer(x)\n  if x then\n    --@include a\n    x(A)\n  end\n  x(A)\n"
+        "  --@include b\n  x(B)\nend\n"
+    )
+
+    assert lines("do") == [
+        "local A = 1",
+        "local function outer(x)",
+        "  if x then",
+        "    local A = 1",
+        "    x(A)",
+        "  end",
+        "  x(A)",
+        "  local B = 1",
+        "  x(B)",
+        "end",
+        "return outer(1)",
+    ]
 
 
 def test_snippet_that_is_missing_is_named(folder):

@@ -1,4 +1,9 @@
-"""Loads the Lua scripts, joins them with the snippets that they include, and calls them by names in their headers."""
+"""Loads the Lua scripts, joins them with the snippets that they include, and calls them by names in their headers.
+
+The server runs the whole text at every call, and defining a function costs it about as much as half a command. So a
+script gets only what it uses: functions and constants that nothing mentions are left out, and a snippet that is
+included inside a function is defined when that function runs.
+"""
 
 import hashlib
 import re
@@ -14,8 +19,16 @@ Argument = str | bytes | int
 _ONE: Final = (str, bytes, int)
 
 _PARAMETER: Final = re.compile(r"^(KEYS|ARGV)\[(\d+)(\.\.)?\]\s+(\w+)", re.MULTILINE)
-_INCLUDE: Final = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"^( *)--@include (\w+)\n", re.MULTILINE)
 _HEADER: Final = re.compile(r"\A--\[\[.*?\]\]\n", re.DOTALL)
+_UNREAD: Final = re.compile(r"^ *(?:--(?!@).*)?\n| *--(?!@).*", re.MULTILINE)
+_VARIABLE: Final = re.compile(r"^local (?!function )[a-z]", re.MULTILINE)
+_DEFINITION: Final = re.compile(
+    r"^(?P<indent> *)local (?:function (?P<function>\w+)\(.*\n(?:.*\n)*?(?P=indent)end\n"
+    r"|(?P<constant>[A-Z_]+) = (?:\{\n(?:.*\n)*?(?P=indent)\}\n|.*\n))",
+    re.MULTILINE,
+)
+_NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
 
 
 @dataclass(frozen=True)
@@ -130,7 +143,8 @@ def load_script(name: str, settings: Settings) -> Script:
     header = _HEADER.match(source)
     if header is None:
         raise ValueError(f"{name}.lua has no header")
-    text = settings.render() + _expand(source[header.end() :], [])
+    code, _ = _prune(_expand(_UNREAD.sub("", source[header.end() :]), set()))
+    text = settings.render() + code
     parameters = _PARAMETER.findall(header.group())
     return Script(
         name=name,
@@ -149,14 +163,56 @@ def _names(parameters: list[tuple[str, str, str, str]], table: str, script: str)
     return tuple(name for _, name in mine)
 
 
-def _expand(source: str, included: list[str]) -> str:
-    """Replace includes by the snippets, each once, where it is asked for first."""
+def _expand(source: str, known: set[str]) -> str:
+    """Replace includes by the snippets, each once, where it is asked for first.
+
+    An include inside a function is pasted there, and with it all that it includes itself, though it may stand outside
+    too: a function costs least where it is not defined. Only variables are shared with the code outside.
+    """
 
     def paste(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name in included:
+        indent, name = match.groups()
+        if indent:
+            shared = {outer for outer in known if _VARIABLE.search(_snippet(outer))}
+            return "".join(indent + line for line in _expand(f"--@include {name}\n", shared).splitlines(keepends=True))
+        if name in known:
             return ""
-        included.append(name)
-        return _expand((lua_folder() / "shared" / f"{name}.lua").read_text(encoding="utf-8"), included)
+        known.add(name)
+        return _expand(_snippet(name), known)
 
     return _INCLUDE.sub(paste, source)
+
+
+def _snippet(name: str) -> str:
+    return _code_of(lua_folder() / "shared" / f"{name}.lua")
+
+
+@cache
+def _code_of(snippet: Path) -> str:
+    return _UNREAD.sub("", snippet.read_text(encoding="utf-8"))
+
+
+def _prune(text: str, indent: str = "") -> tuple[str, set[str]]:
+    """Leave out functions and constants that nothing behind them mentions.
+
+    Returns:
+        What is left, and the names that it takes from the code before it.
+    """
+    kept: list[str] = []
+    names: set[str] = set()
+    end = len(text)
+    for match in reversed([*_DEFINITION.finditer(text)]):
+        kept.append(text[match.end() : end])
+        names.update(_NAME.findall(kept[-1]))
+        end = match.start()
+        name = match["function"] or match["constant"]
+        if name in names:
+            if match["indent"] == indent:  # else it may hide one that is used behind its block
+                names.remove(name)
+            first, rest = match.group().split("\n", 1)
+            body, used = _prune(rest, match["indent"] + "  ")
+            kept.append(f"{first}\n{body}")
+            names.update(used, set(_NAME.findall(first)) - {name})
+    kept.append(text[:end])
+    names.update(_NAME.findall(kept[-1]))
+    return "".join(reversed(kept)), names
