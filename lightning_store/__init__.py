@@ -33,6 +33,10 @@ if TYPE_CHECKING:
         AttemptCause,
         AttemptedRollout,
         AttemptStatus,
+        AuditExample,
+        AuditFinding,
+        AuditReport,
+        AuditRule,
         Completion,
         CompletionPage,
         EnqueueRolloutRequest,
@@ -73,6 +77,10 @@ __all__ = [
     "AttemptNotFoundError",
     "AttemptStatus",
     "AttemptedRollout",
+    "AuditExample",
+    "AuditFinding",
+    "AuditReport",
+    "AuditRule",
     "Capabilities",
     "Clock",
     "Completion",
@@ -145,8 +153,9 @@ _NAMES: Final = {
     "forwarding": "ForwardingStore",
     "operations": "OPERATIONS Operation",
     "records": (
-        "LLM Attempt AttemptCause AttemptedRollout AttemptStatus Completion CompletionPage EnqueueRolloutRequest "
-        "EventCause ExpiryReport FilterLogic LeaseState NamedResources PaginatedResult PromptTemplate ProxyLLM "
+        "LLM Attempt AttemptCause AttemptedRollout AttemptStatus AuditExample AuditFinding AuditReport AuditRule "
+        "Completion CompletionPage EnqueueRolloutRequest EventCause ExpiryReport FilterLogic LeaseState NamedResources "
+        "PaginatedResult PromptTemplate ProxyLLM "
         "QueueStats ResourcesUpdate ResourceUnion Rollout RolloutConfig RolloutEvent RolloutMode RolloutStatus "
         "SortOrder Transition Worker WorkerStatus"
     ),

@@ -9,6 +9,7 @@ from lightning_store.records import (
     Attempt,
     AttemptedRollout,
     AttemptStatus,
+    AuditReport,
     CompletionPage,
     EnqueueRolloutRequest,
     ExpiryReport,
@@ -713,5 +714,22 @@ class LightningStore:
 
         Returns:
             Ids of the workers that this call marked.
+        """
+        raise NotImplementedError
+
+    async def audit(self, *, repair: bool = False) -> AuditReport:
+        """Prove conservation while work goes on (extension): nothing lost, nothing double, nothing left over.
+
+        Each rollout is in exactly one status index; queued ones are in exactly one queue; active ones have a deadline;
+        finished ones are in the completion log; counters, attempts, workers and spans agree; no key belongs to nothing.
+        Each rollout is looked at in one atomic step, and what takes more than one is looked at again before it is
+        reported, so work that goes on makes no finding. Nothing is settled.
+
+        Args:
+            repair: Mend what follows from the records themselves: entries of indexes, queues, deadlines and the
+                completion log, counts, keys that belong to nothing. What cannot be told is only reported.
+
+        Returns:
+            What breaks the rules, and what of it was mended.
         """
         raise NotImplementedError

@@ -95,6 +95,7 @@ _ROWS = (
     _read("query_workers", "POST", "/workers/search"),
     _write("expire_attempts", "POST", "/upkeep/attempts", idempotent=True),
     _write("expire_workers", "POST", "/upkeep/workers", idempotent=True),
+    _write("audit", "POST", "/upkeep/audit", idempotent=True),
 )
 
 OPERATIONS: Final[dict[str, Operation]] = {row.name: row for row in _ROWS}

@@ -20,6 +20,10 @@ EventCause: TypeAlias = Literal[
     "agent", "timeout", "worker_lost", "released", "cancelled",
 ]  # fmt: skip
 LeaseState: TypeAlias = Literal["current", "revived", "replaced", "cancelled", "finished", "unknown"]
+AuditRule: TypeAlias = Literal[
+    "record", "status_index", "queue", "deadline", "completion", "attempts", "spans", "worker", "resources", "counter",
+    "orphan",
+]  # fmt: skip
 SortOrder: TypeAlias = Literal["asc", "desc"]
 FilterLogic: TypeAlias = Literal["and", "or"]
 
@@ -355,3 +359,58 @@ class RolloutEvent(BaseModel):
     status: RolloutStatus
     attempt_status: AttemptStatus | None = None
     cause: EventCause
+
+
+class AuditExample(BaseModel):
+    """One thing that an audit found.
+
+    Attributes:
+        id: The rollout, attempt (as `rollout:attempt`), worker, counter or key concerned.
+        problem: What is wrong with it, as the rest of a sentence that begins with the id.
+        repaired: It was mended.
+    """
+
+    id: str
+    problem: str
+    repaired: bool = False
+
+
+class AuditFinding(BaseModel):
+    """What an audit found that breaks one rule.
+
+    Attributes:
+        rule: `record`: a record is incomplete. `status_index`: a rollout is not in exactly its indexes. `queue`: a
+            queued one cannot be claimed exactly once. `deadline`: one that works is not watched. `completion`: a finish
+            is not in the completion log exactly once. `attempts`: a rollout and its attempts disagree. `spans`: spans
+            and what counts them disagree. `worker`, `resources`: one is not listed, or holds what it cannot. `counter`:
+            a counter or the number of wake-up tokens is wrong. `orphan`: a key belongs to nothing.
+        count: How often.
+        repaired: How many of these were mended.
+        examples: Some of them, those first that were not mended.
+    """
+
+    rule: AuditRule
+    count: int
+    repaired: int = 0
+    examples: list[AuditExample]
+
+
+class AuditReport(BaseModel):
+    """What an audit looked at and found.
+
+    Attributes:
+        findings: One per rule that is broken, in the order of the rules; empty when all is well.
+        rollouts: How many rollouts were looked at.
+        seconds: How long it took.
+        unchecked: What could not be looked at, and why.
+    """
+
+    findings: list[AuditFinding]
+    rollouts: int
+    seconds: float
+    unchecked: list[str] = Field(default_factory=list)
+
+    @property
+    def unrepaired(self) -> int:
+        """How many of the things that were found are not mended."""
+        return sum(finding.count - finding.repaired for finding in self.findings)

@@ -261,6 +261,11 @@ class StoreMachine(RuleBasedStateMachine):
     def expire_workers(self, silent_seconds: float) -> None:
         self.both("expire_workers", silent_seconds=silent_seconds)
 
+    @rule(repair=st.booleans())
+    def audit(self, repair: bool) -> None:
+        report = self.both("audit", repair=repair)
+        assert report["findings"] == [], report
+
     # -- reads that settle, hence rules and no invariants ------------------------------------------------------------
 
     @rule(rollout_id=some_rollout, attempt_id=st.sampled_from([None, "latest"]))

@@ -10,8 +10,8 @@ from lightning_store.contract import LightningStore
 from lightning_store.records import Attempt
 from lightning_store.spans import Span
 
-IGNORED = frozenset({"cursor", "uptime", "name", "span_bytes"})
-"""What stores may choose as they like: the form of cursors, their own name and age, further statistics."""
+IGNORED = frozenset({"cursor", "seconds", "uptime", "name", "span_bytes"})
+"""What stores may choose as they like: the form of cursors, their speed, name and age, further statistics."""
 
 
 class Side:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lightning_store.backends.redis.keys import KINDS, SPAN_KINDS
+from lightning_store.backends.redis.keys import TYPES
 
 Value = Any
 """A hash or zset as a dict, a list as a list, a set as a set, a string as bytes, a stream as a list of pairs."""
@@ -36,12 +36,6 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
-_TYPES: Final[dict[str, dict[bool, str]]] = {}
-"""By kind, the types of its key without an id and of its keys with one."""
-for _kind, (_type_name, _) in {**KINDS, **SPAN_KINDS}.items():
-    _TYPES.setdefault(_kind.partition(":")[0], {})[":" in _kind] = _type_name
-
-
 @dataclass
 class Keyspace:
     """What lies under a namespace.
@@ -61,7 +55,7 @@ class Keyspace:
     def one(self, kind: str, id: str = "") -> Value:
         """One key; an empty container if it does not exist."""
         empty: dict[str, Value] = {"hash": {}, "zset": {}, "list": [], "set": set(), "stream": [], "string": None}
-        return self.of(kind).get(id, empty[_TYPES[kind][bool(id)]])
+        return self.of(kind).get(id, empty[TYPES[kind][bool(id)]])
 
     def without(self, *kinds: str) -> dict[str, dict[str, Value]]:
         """All kinds but these, for comparisons."""
@@ -77,7 +71,7 @@ def read_keyspace(client: Any, namespace: str) -> Keyspace:
         replies = _pipelined(client, [(_READ[type_], name) for type_, name in zip(types, names, strict=True)])
         for name, type_, reply in zip(map(_text, names), types, replies, strict=True):
             kind, _, id = name[len(prefix) :].partition(":")
-            if _TYPES.get(kind, {}).get(bool(id)) == type_:
+            if TYPES.get(kind, {}).get(bool(id)) == type_:
                 found.kinds.setdefault(kind, {})[id] = _DECODE[type_](reply)
             else:
                 found.strangers[name] = type_

@@ -96,6 +96,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "update_worker": lambda store, _: store.update_worker("anna", {"load": 2}),
     "expire_attempts": lambda store, _: store.expire_attempts(),
     "expire_workers": lambda store, _: store.expire_workers(silent_seconds=3),
+    "audit": lambda store, _: store.audit(repair=True),
 }  # fmt: skip
 
 ANSWERS_MAY_DIFFER: Final = frozenset({"expire_attempts", "expire_workers", "renew"})

@@ -47,6 +47,10 @@ class CompletionLog:
         self._entries: list[Completion | None] = []
         self._groups: defaultdict[str, _Listed] = defaultdict(_Listed)
 
+    def numbered(self) -> dict[int, Completion]:
+        """The entries that are not removed, by number; not to be changed."""
+        return {number: entry for number, entry in enumerate(self._entries, self._first) if entry is not None}
+
     def append(self, entry: Completion) -> int:
         """Add an entry, whose cursor is set here; returns its number."""
         self.last += 1

@@ -105,6 +105,9 @@ class TimeIndex:
     def __contains__(self, id: str) -> bool:
         return id in self._times
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._times)
+
     def get(self, id: str) -> float:
         """When an id comes due; infinity if it is not there."""
         return self._times.get(id, math.inf)

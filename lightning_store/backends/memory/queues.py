@@ -41,6 +41,10 @@ class Queues:
         """The queues that ever had an entry, by name."""
         return sorted(self._queues.items())
 
+    def delayed(self) -> frozenset[str]:
+        """The retries that wait for their delay."""
+        return frozenset(self._delayed)
+
     def live(self, name: str) -> int:
         """Entries of a queue that can be claimed now."""
         queue = self._queues.get(name)

@@ -1,15 +1,24 @@
 """Spans, rewards and resources of the memory store, and the store itself."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 from lightning_store import lifecycle
 from lightning_store.backends.memory.attempts import AttemptOperations
+from lightning_store.backends.memory.audit import MemoryAudit
 from lightning_store.backends.memory.claims import LATEST
 from lightning_store.backends.memory.copies import copy_record
 from lightning_store.backends.memory.stored import StoredRollout
 from lightning_store.errors import LightningStoreError, SpansEvictedError
 from lightning_store.query import page_of, query_resources, query_spans
-from lightning_store.records import FilterLogic, NamedResources, PaginatedResult, ResourcesUpdate, SortOrder
+from lightning_store.records import (
+    AuditReport,
+    FilterLogic,
+    NamedResources,
+    PaginatedResult,
+    ResourcesUpdate,
+    SortOrder,
+)
 from lightning_store.requests import check_free_id, check_ids, check_pairs, check_resources, check_spans
 from lightning_store.spans import Span
 
@@ -201,3 +210,18 @@ class InMemoryLightningStore(AttemptOperations):
             offset=offset,
         )
         return page_of([copy_record(update) for update in page], limit=limit, offset=offset, total=page.total)
+
+    # -- audit -------------------------------------------------------------------------------------------------------
+
+    async def audit(self, *, repair: bool = False) -> AuditReport:
+        """See the contract. One step, in proportion to all that is stored.
+
+        Only a fault of the store itself can damage what lies in its memory; `repair` mends nothing, to hide none.
+        """
+        began = time.monotonic()
+        if repair:
+            self._time.note()
+        else:
+            self._time.note_read()
+        findings = MemoryAudit(self._state, self._span_memory).run()
+        return findings.report(rollouts=len(self._state.rollouts), seconds=time.monotonic() - began)

@@ -72,6 +72,11 @@ SPAN_KINDS: Final[dict[str, tuple[str, str]]] = {
 }
 """What lies under `ls:<namespace>:`."""
 
+TYPES: Final[dict[str, dict[bool, str]]] = {}
+"""By kind, the types of its key without an id and of its keys with one."""
+for _kind, (_type, _) in {**KINDS, **SPAN_KINDS}.items():
+    TYPES.setdefault(_kind.partition(":")[0], {})[":" in _kind] = _type
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -99,6 +104,14 @@ class Keys:
     def span_ids(self, rollout_id: str) -> str:
         """Prefix of the sets of a rollout's span ids."""
         return f"ls:{self.namespace}:spanids:{{{rollout_id}}}:"
+
+    def split(self, name: bytes) -> tuple[str, bytes] | None:
+        """Kind and id of a key, None if it is not of this namespace; the kind may be one that is not ours."""
+        for prefix in (self.control(""), f"ls:{self.namespace}:"):
+            if name.startswith(prefix.encode()):
+                kind, _, id = name[len(prefix) :].partition(b":")
+                return kind.decode("utf-8", "replace"), id
+        return None
 
 
 def render_markdown() -> str:
