@@ -30,8 +30,9 @@ class ExitCode(IntEnum):
 MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.OK: "Done; for commands that go on (`up`, `run`, `healthcheck`, `status --watch`): stopped as asked.",
     ExitCode.NO: (
-        "The command worked and the answer is no: `doctor` found something wrong, `wait` saw a rollout that did not "
-        "succeed or did not finish in time, a rollout could not be cancelled or retried as it is."
+        "The command worked and the answer is no: `doctor` found something wrong, `audit` something that it did not "
+        "mend, `wait` saw a rollout that did not succeed or did not finish in time, a rollout could not be cancelled "
+        "or retried as it is."
     ),
     ExitCode.USAGE: "The command line, its URL, or its input (a line of JSONL) is wrong; nothing was changed.",
     ExitCode.UNAVAILABLE: "Redis cannot be reached, refuses access, or has no memory left.",

@@ -4,11 +4,12 @@ KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] repair          "1" = mend what can be mended, "" = only look
 ARGV[3] token           operation token
-ARGV[4] seen            what an earlier call has answered as state; "" when there was none
+ARGV[4] seen            the state that an earlier call has answered; "" when there was none
 ARGV[5] queue_count     number of queues
 ARGV[6..] items         names of the queues, then pairs of counter and true value, which were counted since that call
-Returns {state, findings}: state is the same text as long as nothing changes that is counted. The true values are
-compared only then; what can be counted at once is compared in any case.
+Returns {is_still, state, findings}: state is the same text as long as nothing changes that is counted; is_still is 1 if
+it is the one that was seen. Only then the true values are compared; else the counters of queues that are short enough
+to be counted at once.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include audit_delayed
@@ -23,15 +24,19 @@ if failure then
   return failure
 end
 begin_findings(repair, token)
-local state = state_of_counters()
-for i = 6 + queue_count, state == seen and #items or 0, 2 do
-  check_counter(items[i], tonumber(items[i + 1]))
-end
-if state ~= seen and seen ~= "" then
+local is_still = state_of_counters() == seen
+if is_still then
+  for i = 6 + queue_count, #items, 2 do
+    check_counter(items[i], tonumber(items[i + 1]))
+  end
+elseif seen ~= "" then
   check_total()
+  check_delayed()
 end
-check_delayed()
 for i = 6, 5 + queue_count do
-  check_queue(items[i])
+  if not is_still then
+    check_list(items[i])
+  end
+  check_tokens(items[i])
 end
-return { state, end_findings(token) }
+return { is_still and 1 or 0, state_of_counters(), end_findings(token) }

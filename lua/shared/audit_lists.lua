@@ -18,7 +18,7 @@ local function waiting_by_queue(ids, flag)
   return sums
 end
 
-local function check_queue(name)
+local function check_list(name)
   local length = redis.call("LLEN", key("queue", name))
   if length <= COUNTED_AT_ONCE then
     local sums = waiting_by_queue(redis.call("LRANGE", key("queue", name), 0, -1), "1")
@@ -26,6 +26,9 @@ local function check_queue(name)
   elseif counter("queue:" .. name) > length then
     find("counter", "queue:" .. name, "is more than the " .. length .. " entries of the list")
   end
+end
+
+local function check_tokens(name)
   local tokens, live = redis.call("LLEN", key("wake", name)), math.max(0, counter("queue:" .. name) or 0)
   if tokens > live then
     find("counter", "wake:" .. name, "has " .. tokens .. " tokens for " .. live .. " entries", function()

@@ -52,6 +52,7 @@ def _otel_span() -> ReadableSpan:
 
 OTEL_SPAN: Final = _otel_span()
 
+
 async def _audit(store: LightningStore) -> Any:
     """What does not depend on the time that it takes."""
     report = await store.audit(repair=True)
