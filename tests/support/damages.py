@@ -1,5 +1,6 @@
 """Damage to the raw keys of a namespace: each breaks one rule of conservation, as no operation of a store ever does."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -187,3 +188,82 @@ DAMAGES: Final = tuple(
          lambda r, k: r.hdel(k("attempt", _attempt(RUNNING, RUNNING_ATTEMPT)), "status")),
     )
 )  # fmt: skip
+
+
+class Vandal:
+    """Damages a namespace at random; everything that it does can be mended from what is left.
+
+    Attributes:
+        done: What was done, for messages.
+    """
+
+    def __init__(self, client: Any, namespace: str, seed: int) -> None:
+        self.done: list[str] = []
+        self._client = client
+        self._name = Names(namespace)
+        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
+        self._ways: list[Callable[[], object]] = [
+            self.drop_member,
+            self.add_member,
+            self.drop_entry,
+            self.add_entry,
+            self.drop_field,
+            self.miscount,
+            self.drop_completion,
+            self.add_completion,
+            self.leave_key,
+        ]
+
+    def strike(self) -> None:
+        """Do one damage; that there is nothing to damage is fine."""
+        way = self._random.choice(self._ways)
+        self.done.append(f"{way.__name__}: {way()}")
+
+    def _keys(self, *kinds: str) -> list[bytes]:
+        return sorted(key for kind in kinds for key in self._client.scan_iter(match=f"{self._name(kind)}*", count=1000))
+
+    def _one_of(self, *kinds: str) -> bytes:
+        return self._random.choice(self._keys(*kinds) or [b"none"])
+
+    def _rollout(self) -> bytes:
+        ids = self._client.zrange(self._name("rollouts"), 0, -1)
+        return bytes(self._random.choice(ids or [b"ro-none"]))
+
+    def drop_member(self) -> object:
+        index = self._one_of("status:", "group:", "rollouts", "deadlines", "delayed", "workers")
+        members = self._client.zrange(index, 0, -1) or [b"none"]
+        return index, self._client.zrem(index, self._random.choice(members))
+
+    def add_member(self) -> object:
+        index = self._random.choice(["status:running", "status:queuing", "group:red", "deadlines", "delayed"])
+        id = self._random.choice([self._rollout(), b"ro-none"])
+        return index, id, self._client.zadd(self._name(index), {id: self._random.randint(1, 9)})
+
+    def drop_entry(self) -> object:
+        queue = self._one_of("queue:")
+        return queue, self._client.lrem(queue, 1, self._client.lindex(queue, 0) or b"none")
+
+    def add_entry(self) -> object:
+        queue, id = self._random.choice(["first", "other"]), self._random.choice([self._rollout(), b"ro-none"])
+        return queue, id, self._client.rpush(self._name("queue", queue), id)
+
+    def drop_field(self) -> object:
+        rollout = self._rollout()
+        field = self._random.choice(["queued", "end", "done", "latest", "uncounted", "losses", "since"])
+        return rollout, field, self._client.hdel(self._name("rollout", rollout.decode()), field)
+
+    def miscount(self) -> object:
+        field = self._random.choice(["attempts", "spans", "queue:first", "delayed:default", "queue:nothing"])
+        return field, self._client.hincrby(self._name("stats"), field, self._random.choice([-1, 1]))
+
+    def drop_completion(self) -> object:
+        entries = self._client.xrange(self._name("completed")) or [(b"1-1", {})]
+        return self._client.xdel(self._name("completed"), self._random.choice(entries)[0])
+
+    def add_completion(self) -> object:
+        fields = {"rollout": self._rollout(), "status": "failed", "end": "1.000000"}
+        return self._client.xadd(self._name("completed"), fields)
+
+    def leave_key(self) -> object:
+        name = self._random.choice([self._name("task", "ro-gone"), self._name("metadata", "ro-gone")])
+        return name, self._client.set(name, "1")

@@ -68,12 +68,12 @@ class Tally:
     """What a walk along all rollouts has counted.
 
     Attributes:
-        listed: By queue, the rollouts that say that they lie in its list.
+        listed: By queue, the rollouts that say that they lie in its list, in order of creation.
         counters: True values of the counters.
     """
 
     rollouts: int = 0
-    listed: defaultdict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    listed: defaultdict[str, dict[bytes, None]] = field(default_factory=lambda: defaultdict(dict))
     counters: Counter[str] = field(default_factory=Counter)
 
     def add(self, id: bytes, attempts: int, spans: int, queue: bytes, waits: bytes) -> None:
@@ -85,7 +85,7 @@ class Tally:
         if waits == b"delayed":
             self.counters[f"delayed:{name}"] += 1
         elif waits:
-            self.listed[name].add(id)
+            self.listed[name][id] = None
             self.counters[f"queue:{name}"] += waits == b"live"
 
 
@@ -298,11 +298,11 @@ class NamespaceAudit:
         counted = {name.partition(":")[2] for name in (*map(codec.text, stats), *tally.counters) if ":" in name}
         return counted | self._queues | set(tally.listed)
 
-    async def _check_queue(self, name: str, listed: set[bytes]) -> None:
+    async def _check_queue(self, name: str, listed: dict[bytes, None]) -> None:
         """What lies in a list and what says that it does are the same, each once."""
         length, seen = await self._list_entries(name)
         suspects = [(id, count) for id, count in seen.items() if count > 1 or id not in listed]
-        suspects += [(id, 0) for id in listed - seen.keys()]
+        suspects += [(id, 0) for id in listed if id not in seen]
         at_once = min(KEYS_AT_ONCE, max(1, COMPARED_AT_ONCE // max(1, length)))
         for chunk in chunks(suspects, at_once):
             items = [part for suspect in chunk for part in suspect]
