@@ -67,7 +67,8 @@ class MemoryAudit:
 
     def _check_deadline(self, stored: StoredRollout) -> None:
         """Lazy deadlines lie before the true one, never behind it; without limits there is none."""
-        noted, true = self._state.deadlines.get(stored.id), lifecycle.deadline_of(stored.record, stored.latest)
+        latest = stored.attempts.get(stored.latest_id or "")
+        noted, true = self._state.deadlines.get(stored.id), lifecycle.deadline_of(stored.record, latest)
         if noted > true or (math.isinf(true) and noted != true):
             self.findings.add("deadline", stored.id, f"has the deadline {noted}, in truth {true}")
 
