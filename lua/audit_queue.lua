@@ -9,6 +9,7 @@ ARGV[5..] items         per rollout its id and how often it was seen in the list
 Returns findings, see shared/findings.lua.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include audit_waiting
 --@include clock
 --@include findings
 --@include keys
@@ -28,7 +29,7 @@ local list = key("queue", name)
 local function mend_missing(rollout)
   return function()
     if QUEUED[rollout.status] then
-      redis.call("RPUSH", list, rollout.id)
+      put_back(rollout)
     else
       change(rollout, "queued", nil)
       write(rollout)

@@ -1,3 +1,4 @@
+--@include counters
 --@include findings
 --@include keys
 --@include records
@@ -6,11 +7,13 @@
 -- Queued rollouts can be claimed exactly once: they lie in their list, as their flag says, or wait for their delay.
 -- That the list agrees with the flag is seen by whoever walks it, see audit_queue.lua.
 local function put_back(rollout)
-  if not redis.call("LPOS", key("queue", queue_name(rollout)), rollout.id) then
-    redis.call("RPUSH", key("queue", queue_name(rollout)), rollout.id)
+  local name = queue_name(rollout)
+  if not redis.call("LPOS", key("queue", name), rollout.id) then
+    redis.call("RPUSH", key("queue", name), rollout.id)
   end
   change(rollout, "queued", "1")
   write(rollout)
+  offer(name, counter("queue:" .. name) or 0)
 end
 
 local function check_waiting(rollout)

@@ -152,6 +152,14 @@ async def test_lost_rollouts_are_put_back_in_order(store, client, namespace):
     assert [rollout.rollout_id for rollout in claimed][-5:] == [rollout.rollout_id for rollout in rollouts]
 
 
+async def test_who_waits_is_woken_for_what_is_put_back(store, client, namespace):
+    client.delete(Names(namespace)("queue", "default"), Names(namespace)("wake", "default"))
+
+    await store.audit(repair=True)
+
+    assert client.llen(Names(namespace)("wake", "default")) == 1
+
+
 async def test_list_of_many_attempts_is_made_again_in_order(store, client, namespace):
     for _ in range(4):
         await store.start_attempt(RUNNING)

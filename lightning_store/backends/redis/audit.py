@@ -25,7 +25,7 @@ KEYS_AT_ONCE: Final = 100
 WINDOW: Final = 1000
 """Entries of a list, log or index that one command reads."""
 
-COMPARED_AT_ONCE: Final = 1_000_000
+COMPARED_AT_ONCE: Final = 200_000
 """Entries of a list that one script may compare while it looks for suspects."""
 
 QUEUES_AT_ONCE: Final = 5
