@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from redis import exceptions as redis_errors
 
-from lightning_store.backends.redis.keys import SCHEMA, Keys
+from lightning_store.backends.redis.keys import SCHEMA, SCRATCH, Keys
 from lightning_store.connect import redact
 from lightning_store.doctor_checks import CHECKS, REDIS_CLI, Facts, Finding, Trials
 from lightning_store.serverinfo import Client, plain_client, read_info, read_time
@@ -176,7 +176,7 @@ def _compare_clocks(client: Client) -> tuple[float | None, float]:
 
 def _try_commands(client: Client, keys: Keys, url: str) -> Trials:
     """Try every command for real. If even removing is not allowed, nothing is tried that would leave something."""
-    scratch = keys.control("doctor", secrets.token_hex(8))
+    scratch = keys.control(SCRATCH, secrets.token_hex(8))
     spans = keys.spans(f"doctor-{secrets.token_hex(8)}")
     trials = [tuple(part.format(key=scratch, spans=spans) for part in trial) for trial in _TRIALS]
     names = sorted({part for trial in trials for part in trial if part.startswith(scratch) or part == spans})

@@ -3,6 +3,10 @@
 Each rule is a generator of findings about a keyspace; `check` runs them all. No finding means that no work is lost:
 every rollout is in exactly one status index, every queued one can be claimed exactly once, every active one is watched
 by a deadline, every finish is in the completion log once.
+
+The audit checks the same on a live namespace. This is its oracle, and shares no code with it on purpose: the rules of
+the audit are Lua, in part the snippets of the scripts that write, so a fault in these would hide from it. Here
+everything is read at once and in full, spans included, which only a namespace that stands still allows.
 """
 
 import math

@@ -13,15 +13,15 @@ from typing import Any, Final, cast
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.core import RedisCore, chunks
-from lightning_store.backends.redis.keys import TYPES, Keys
+from lightning_store.backends.redis.keys import SCRATCH, TYPES, Keys
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.errors import AccessDeniedError, InternalStoreError
 from lightning_store.findings import Findings
 from lightning_store.records import AuditReport, AuditRule
 from lightning_store.status import ROLLOUT_STATUSES
 
-ROLLOUTS_AT_ONCE: Final = 25
-KEYS_AT_ONCE: Final = 100
+ROLLOUTS_AT_ONCE: Final = 10
+KEYS_AT_ONCE: Final = 50
 WINDOW: Final = 1000
 """Entries of a list, log or index that one command reads."""
 
@@ -33,7 +33,6 @@ ROUNDS: Final = 3
 QUICK_SECONDS: Final = 1.0
 """A walk that took no longer is repeated if its counts were overtaken."""
 
-_SCRATCH: Final = "doctor"  # keys that `lightning-store doctor` makes and removes
 _OWNED_BY_BRACED: Final = frozenset({"spans", "spanids"})
 _OF_ROLLOUTS: Final[tuple[tuple[AuditRule, str], ...]] = (
     ("status_index", "rollouts"),
@@ -170,7 +169,7 @@ class NamespaceAudit:
         items: list[Argument] = []
         for name in names:
             split = self._keys.split(name)
-            if split is None or split[0] == _SCRATCH:
+            if split is None or split[0] == SCRATCH:
                 continue
             kind, id = split
             self._remember(kind, id)

@@ -14,6 +14,9 @@ from lightning_store.requests import check_name
 SCHEMA: Final = "1"
 """Version of the data model; a client that meets another one changes nothing."""
 
+SCRATCH: Final = "doctor"
+"""Kind of the keys that `lightning-store doctor` makes and removes; they hold nothing."""
+
 KINDS: Final[dict[str, tuple[str, str]]] = {
     "meta": (
         "hash",
