@@ -66,7 +66,7 @@ async def test_url_does_not_decide_how_calls_are_sent(option: str) -> None:
     connection = settings.connection()
 
     assert settings.max_connections == 32
-    assert connection.retry.get_retries() == 0
+    assert connection.retry._retries == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
 
 
@@ -144,7 +144,7 @@ async def test_lent_client_does_not_decide_how_calls_are_sent() -> None:
     lent = redis.Redis(decode_responses=True, protocol=3, health_check_interval=3, encoding="x")
     connection = settings_for(lent).connection()
 
-    assert connection.retry.get_retries() == 0
+    assert connection.retry._retries == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
     assert (connection.encoder.decode_responses, connection.encoder.encoding) == (False, "utf-8")
 
