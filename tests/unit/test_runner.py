@@ -634,13 +634,29 @@ async def test_runner_ends_when_the_store_refuses_for_good(store):
 
 
 async def test_report_that_the_store_refuses_does_not_end_the_runner(store, caplog):
+    """No heartbeat is answered here: one that told of the cancellation would leave the runner nothing to report."""
+
     async def agent(rollout: Any, resources: Any, tracer: Any) -> None:
         if rollout.input == "deleted":
             await store.update_rollout(rollout.rollout_id, status="cancelled")
             await store.delete_rollouts([rollout.rollout_id])
 
+    store.gates["renew"] = asyncio.Event()
     await store.enqueue_rollout("deleted")
     rollout = await store.enqueue_rollout("next")
     async with running(store, agent):
         await finish(store, rollout)
     assert "cannot be reported" in caplog.text
+
+
+async def test_agent_whose_rollout_is_gone_is_stopped_and_nothing_is_reported(store, caplog):
+    gate = Gate(1.0)
+    agent = lambda rollout, *rest: gate.function(rollout, *rest) if rollout.input == "deleted" else 1.0  # noqa: E731
+    deleted = await store.enqueue_rollout("deleted")
+    async with running(store, agent, lease_seconds=0.3):
+        await eventually(gate.started.is_set)
+        await store.update_rollout(deleted.rollout_id, status="cancelled")
+        await store.delete_rollouts([deleted.rollout_id])
+        await finish(store, await store.enqueue_rollout("next"))
+    assert gate.saw == ["cancelled"]
+    assert "cannot be reported" not in caplog.text
