@@ -14,9 +14,12 @@ from opentelemetry import trace
 
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.errors import InvalidRequestError, SchemaMismatchError, StoreUnavailableError
+from lightning_store.exporter import LightningSpanExporter
 from lightning_store.records import Attempt, PromptTemplate, Rollout, RolloutConfig
 from lightning_store.runner import Runner, cancelled, renewal, slot
+from lightning_store.runner.held import Held
 from lightning_store.runner.stats import RunnerStats
+from lightning_store.scope import AttemptScope
 from lightning_store.threaded import LightningStoreThreaded
 from lightning_store.tracing import emit_reward
 from tests.support.clock import SettableClock
@@ -550,11 +553,30 @@ async def test_deaf_agent_is_left_behind_and_its_worker_goes_on(store, caplog):
     assert await store.rewards([rollout.rollout_id]) == {rollout.rollout_id: None}
 
 
+async def test_agent_is_not_told_that_it_is_unwanted_before_the_runner_is(store):
+    """Else one that returns early because of that could be taken for one that has succeeded."""
+    seen: list[bool] = []
+
+    class Flag(threading.Event):
+        def set(self) -> None:
+            """The agent's thread asks at once, returns, and its result reaches the loop before anything that follows."""
+            loop.call_soon_threadsafe(lambda: seen.append(held.interrupted.done()))
+            super().set()
+
+    loop = asyncio.get_running_loop()
+    rollout = await store.start_rollout("task")
+    scope = AttemptScope(rollout.rollout_id, rollout.attempt.attempt_id, LightningSpanExporter(store), cancelled=Flag())
+    held = Held(rollout, scope)
+    await asyncio.to_thread(held.interrupt, "cancelled")
+    await eventually(lambda: seen)
+    assert seen == [True]
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
 async def test_idle_runner_stops_at_once(store):
-    """Before the 60 s are over that its claim would wait, and that its agents would be given: `running` waits for less."""
+    """Not only when its claim has waited for 60 s, or its agents had 60 s to finish: `running` waits for less."""
     async with running(store, plain, poll_seconds=60, grace_seconds=60):
         await eventually(lambda: store.calls["dequeue_rollout"])
 
