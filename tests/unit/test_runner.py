@@ -559,7 +559,7 @@ async def test_agent_is_not_told_that_it_is_unwanted_before_the_runner_is(store)
 
     class Flag(threading.Event):
         def set(self) -> None:
-            """The agent's thread asks at once, returns, and its result reaches the loop before anything that follows."""
+            """The agent asks at once and returns: its result reaches the loop before anything that follows."""
             loop.call_soon_threadsafe(lambda: seen.append(held.interrupted.done()))
             super().set()
 
