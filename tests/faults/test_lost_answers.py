@@ -40,6 +40,14 @@ async def store(proxy, namespace):
     await store.close()
 
 
+@pytest.fixture
+async def others(redis_url, namespace):
+    """The store of somebody whose answers arrive."""
+    store = RedisLightningStore(redis_url, namespace=namespace)
+    yield store
+    await store.close()
+
+
 def comparable(keys: Keyspace):
     """A keyspace without what differs from run to run: the server's ids of stream entries."""
     order = {entry: f"<finish {number}>" for number, (entry, _) in enumerate(keys.one("completed"))}
@@ -116,7 +124,10 @@ async def claim_nothing(store):
     """Every script that follows is cached then, so that what is lost is never just a NOSCRIPT."""
     rollout = await store.start_rollout("first", worker_id="w")
     await store.add_many_spans([span_of(rollout)], renumber=True)
+    await store.release_attempt(rollout.rollout_id, rollout.attempt.attempt_id)
+    rollout = await claim(store, "w")
     await store.update_attempt(rollout.rollout_id, rollout.attempt.attempt_id, status="succeeded")
+    await store.update_rollout(rollout.rollout_id, status="failed")
     assert await store.dequeue_rollout("w") is None
     await store.delete_rollouts([rollout.rollout_id])
 
@@ -126,8 +137,8 @@ def lose_one(proxy, meanwhile=None):
     proxy.judge, proxy.meanwhile = the_first(b"EVAL"), meanwhile
 
 
-async def test_repeat_does_not_undo_what_happened_since(store, proxy, redis_url, namespace):
-    others = RedisLightningStore(redis_url, namespace=namespace)
+async def test_repeat_does_not_undo_what_happened_since(store, proxy, others):
+    await claim_nothing(store)
     rollout = await store.start_rollout("task", worker_id="anna", config=RETRIED)
     next_one = await store.enqueue_rollout("next")
 
@@ -150,11 +161,9 @@ async def test_repeat_does_not_undo_what_happened_since(store, proxy, redis_url,
     assert proxy.lost == 3
     found = await store.get_rollout_by_id(again.rollout_id)
     assert (found.status, found.attempt.worker_id, found.attempt.sequence_id) == ("preparing", "carl", 2)
-    await others.close()
 
 
-async def test_claim_that_expired_meanwhile_is_not_handed_out_by_its_repeat(store, proxy, redis_url, namespace):
-    others = RedisLightningStore(redis_url, namespace=namespace)
+async def test_claim_that_expired_meanwhile_is_not_handed_out_by_its_repeat(store, proxy, others):
     await claim_nothing(store)
     queued = await store.enqueue_rollout("task", config=RETRIED)
 
@@ -167,16 +176,12 @@ async def test_claim_that_expired_meanwhile_is_not_handed_out_by_its_repeat(stor
     assert proxy.lost == 1
     attempts = (await store.query_attempts(queued.rollout_id)).items
     assert [(each.worker_id, each.status) for each in attempts] == [("anna", "unresponsive"), ("bert", "preparing")]
-    await others.close()
 
 
 @pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
 @pytest.mark.parametrize("lost", ["hint", "claim"])
-async def test_waiting_claim_whose_answer_is_lost_gets_its_rollout(
-    store, proxy, redis_url, raw, namespace, lost, lease
-):
+async def test_waiting_claim_whose_answer_is_lost_gets_its_rollout(store, proxy, others, raw, namespace, lost, lease):
     await claim_nothing(store)
-    others = RedisLightningStore(redis_url, namespace=namespace)
     waits = asyncio.create_task(store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
     lines = store._loops.get().lines
     await until(lambda: ("default",) in lines and raw.info("clients")["blocked_clients"] > 0)
@@ -195,11 +200,9 @@ async def test_waiting_claim_whose_answer_is_lost_gets_its_rollout(
     assert (claimed.rollout_id, claimed.attempt.sequence_id) == (queued.rollout_id, 1)
     assert not len(lines["default",])
     check(raw, namespace)
-    await others.close()
 
 
-async def test_completion_feed_misses_nothing_when_its_connection_ends(store, proxy, redis_url, raw, namespace):
-    others = RedisLightningStore(redis_url, namespace=namespace)
+async def test_completion_feed_misses_nothing_when_its_connection_ends(store, proxy, others, raw):
     rollouts = [await others.start_rollout(n) for n in range(20)]
     waits = asyncio.create_task(store.wait_for_rollouts(rollout_ids=[each.rollout_id for each in rollouts]))
     await until(lambda: raw.info("clients")["blocked_clients"] > 0)
@@ -215,4 +218,3 @@ async def test_completion_feed_misses_nothing_when_its_connection_ends(store, pr
 
     assert seen == [each.rollout_id for each in rollouts]
     assert len(await asyncio.wait_for(waits, 20)) == len(rollouts)
-    await others.close()

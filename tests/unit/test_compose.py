@@ -128,7 +128,7 @@ def port(tmp_path_factory):
     }
     server, port = start_redis(folder, **passwords)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", port)):
@@ -140,7 +140,7 @@ def port(tmp_path_factory):
         yield port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(30)
 
 
 def client(port: int, user: str, password: str | None) -> "redis.Redis":
@@ -187,7 +187,7 @@ class TestRedis:
     def test_refuses_to_start_without_passwords(self, tmp_path, missing):
         passwords = {"LIGHTNING_STORE_ADMIN_PASSWORD": "a", "LIGHTNING_STORE_RUNNER_PASSWORD": "b", missing: ""}
         server, _ = start_redis(tmp_path, **passwords)
-        assert server.wait(10) == 2
+        assert server.wait(30) == 2
         assert f"{missing} is not set" in (tmp_path / "log").read_text()
 
 
@@ -228,7 +228,7 @@ class TestRunnersRights:
         await store.renew("worker-1", [(claimed.rollout_id, claimed.attempt.attempt_id)], {"cpu": 0.5})
         assert await store.add_many_spans([reward_span(claimed, 0.5)], renumber=True)
         await store.update_attempt(rollout.rollout_id, claimed.attempt.attempt_id, status="succeeded")
-        (done,) = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=5)
+        (done,) = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=30)
         assert done.status == "succeeded"
         assert await store.rewards([rollout.rollout_id]) == {rollout.rollout_id: 0.5}
         assert len((await store.completions(group_id="task-1")).items) == 1
