@@ -182,23 +182,27 @@ async def test_claim_that_expired_meanwhile_is_not_handed_out_by_its_repeat(stor
 @pytest.mark.parametrize("lost", ["hint", "claim"])
 async def test_waiting_claim_whose_answer_is_lost_gets_its_rollout(store, proxy, others, raw, namespace, lost, lease):
     await claim_nothing(store)
+    if lost == "claim" and lease:
+        proxy.judge = the_first(b"BLPOP")
     waits = asyncio.create_task(store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
     lines = store._loops.get().lines
     await until(lambda: ("default",) in lines and raw.info("clients")["blocked_clients"] > 0)
 
-    if lost == "hint" or lease:  # what ended the wait was sent to a connection that is gone
+    if lost == "hint":  # the token was sent to a connection that is gone
         proxy.freeze()
         queued = await others.enqueue_rollout("task")
         await until(lambda: raw.llen(store._keys.control("wake", "default")) == 0)
         proxy.cut()
         proxy.thaw()
     else:
-        lose_one(proxy)
+        if not lease:
+            lose_one(proxy)
         queued = await others.enqueue_rollout("task")
     claimed = await asyncio.wait_for(waits, 20)
 
     assert (claimed.rollout_id, claimed.attempt.sequence_id) == (queued.rollout_id, 1)
     assert not len(lines["default",])
+    assert proxy.lost == (lost == "claim")
     check(raw, namespace)
 
 
