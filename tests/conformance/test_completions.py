@@ -230,8 +230,11 @@ async def test_cursor_stays_valid_when_everything_was_deleted(store):
 
 
 async def reader(store, after=None, timeout=30, **options):
+    """A task that waits for completions. Later calls have been answered, so that it knows what is the latest."""
     task = asyncio.create_task(store.completions(after, timeout=timeout, **options))
     await asyncio.wait([task], timeout=0.05)
+    for _ in range(5):
+        await store.statistics()
     assert not task.done()
     return task
 
