@@ -14,6 +14,7 @@ from lightning_store.backends.redis.waiting import Watcher, is_earlier, last_ent
 from lightning_store.errors import InternalStoreError, StoreUnavailableError
 from tests.support.until import AT_ONCE, until
 
+
 @pytest.fixture
 def server() -> fakeredis.FakeServer:
     return fakeredis.FakeServer()
