@@ -12,7 +12,7 @@ from tests.support.clock import SettableClock
 from tests.support.factories import claim, requests_for, span_of
 from tests.support.ids import CountingIds
 from tests.support.invariants import check
-from tests.support.keyspace import Keyspace, read_keyspace
+from tests.support.keyspace import comparable, read_keyspace
 from tests.support.mutations import ANSWERS_MAY_DIFFER, MUTATIONS, RETRIED, set_scene
 from tests.support.proxy import Proxy, every_other, now_and_then, the_first
 from tests.support.until import until
@@ -38,18 +38,6 @@ async def store(proxy, namespace):
     yield store
     proxy.judge = None
     await store.close()
-
-
-def comparable(keys: Keyspace):
-    """A keyspace without what differs from run to run: the server's ids of stream entries."""
-    order = {entry: f"<finish {number}>" for number, (entry, _) in enumerate(keys.one("completed"))}
-    for rollout in keys.of("rollout").values():
-        if "done" in rollout:
-            rollout["done"] = [order[entry] for entry in rollout["done"].split(",")]
-    for streams in (keys.of(kind) for kind in ("completed", "events", "spans")):
-        for id, entries in streams.items():
-            streams[id] = [fields for _, fields in entries]
-    return keys
 
 
 async def perform(name, url, namespace, raw, proxy=None):
