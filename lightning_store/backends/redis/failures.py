@@ -21,6 +21,7 @@ _TRANSIENT_ERRORS: Final = (
     redis_errors.ReadOnlyError,
     redis_errors.ClusterDownError,
     redis_errors.TryAgainError,
+    redis_errors.AskError,  # and with it MovedError
     redis_errors.MasterDownError,
     OSError,
 )
@@ -54,6 +55,10 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, redis_errors.ResponseError) and any(text in str(error) for text in _REFUSED_IN_SCRIPT)
 
 
+def _redirection(error: Exception) -> str:
+    return f"{'MOVED' if isinstance(error, redis_errors.MovedError) else 'ASK'} {error}"
+
+
 def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed in a moment."""
     if _is_refusal(error):
@@ -71,6 +76,11 @@ def translated(error: Exception) -> Exception:
         return AccessDeniedError(f"Redis refused access: {message}")
     if isinstance(error, redis_errors.OutOfMemoryError) or code == "OOM":
         return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
+    if isinstance(error, redis_errors.AskError):
+        return StoreUnavailableError(
+            "Redis is out of reach: the server is a node of a Cluster and leads to another "
+            f"({_redirection(error)}); this store needs a single server or the primary of a Sentinel"
+        )
     if is_transient(error):
         return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
     if code in ERRORS_BY_CODE:

@@ -39,18 +39,23 @@ class Pool:
         self._connections: list[Any] = []
         self._free: list[Any] = []
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def send(self, commands: Sequence[Sequence[Argument]], seconds: float | None = None) -> list[Any]:
         """Send commands in one go; their answers in order, errors that the server answers among them.
+
+        Args:
+            commands: What to send.
+            seconds: The most to wait for a connection, and for the answers if that is less than otherwise; None = as
+                long as calls are repeated.
 
         Raises:
             RedisError: The connection failed, or none became free; what the server has executed is not known.
         """
-        if not await self._turns.take(self._settings.retry_seconds):
+        if not await self._turns.take(self._settings.retry_seconds if seconds is None else seconds):
             raise redis_errors.ConnectionError(f"all {len(self._connections)} connections are in use")
         try:
             connection = self._free.pop() if self._free else self._new()
             try:
-                return await self._exchange(connection, commands)
+                return await self._exchange(connection, commands, self._seconds if seconds is None else min(self._seconds, seconds))
             finally:
                 self._free.append(connection)
         finally:
@@ -81,14 +86,14 @@ class Pool:
         self._connections.append(connection)
         return connection
 
-    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]], seconds: float) -> list[Any]:
         try:
-            async with timeout(self._seconds):
+            async with timeout(seconds):
                 await connection.send_packed_command(connection.pack_commands(commands))
                 return [await _answer(connection) for _ in commands]
         except asyncio.TimeoutError:
             await connection.disconnect(nowait=True)
-            raise redis_errors.TimeoutError(f"no answer within {self._seconds:g} s") from None
+            raise redis_errors.TimeoutError(f"no answer within {seconds:g} s") from None
         except (redis_errors.ConnectionError, OSError):
             # What ended this connection may have ended the idle ones too: the next call is not to find out one by one.
             for each in (connection, *self._free):
