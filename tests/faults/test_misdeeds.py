@@ -21,8 +21,8 @@ from tests.support.proxy import Fault, Proxy, every_other, now_and_then
 from tests.support.until import until
 
 COROUTINES = 32
-SOCKET_SECONDS = 0.15
-FROZEN_SECONDS = 0.4
+SOCKET_SECONDS = 0.1
+FROZEN_SECONDS = 0.25
 DELAY_SECONDS = 0.05
 MISDEEDS = [fault for fault in Fault if fault is not Fault.REFUSAL]
 each_misdeed = pytest.mark.parametrize("fault", MISDEEDS, ids=lambda fault: fault.name.lower())
@@ -217,4 +217,156 @@ async def test_all_operations_by_many_at_once_take_effect_once(fault, store, pro
     await end(proxy)
     assert sum(removed) == statistics["total_rollouts"] - 10
     assert (await others.statistics())["total_rollouts"] == 10
+    check(raw, namespace)
+
+
+# -- the server refuses ----------------------------------------------------------------------------------------------
+
+REFUSALS = [
+    "READONLY You can't write against a read only replica.",
+    "LOADING Redis is loading the dataset in memory",
+    "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "MOVED 3999 127.0.0.1:6381",
+    "ASK 3999 127.0.0.1:6381",
+    "MISCONF Redis is configured to save RDB snapshots, but it is currently not able to persist on disk.",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+]
+each_refusal = pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.partition(" ")[0])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [*REFUSALS, "NOSCRIPT No matching script. Please use EVAL."],
+    ids=lambda refusal: refusal.partition(" ")[0],
+)
+async def test_operations_that_are_refused_now_and_then_take_effect_once(
+    refusal, store, proxy, others, raw, namespace
+):
+    proxy.refusal = refusal
+    begin(proxy, Fault.REFUSAL, lambda message, chosen=every_other(): b"EVALSHA" in message and chosen(message))
+    await asyncio.gather(*(Life(store, number).live() for number in range(4)))
+    await end(proxy)
+
+    assert proxy.lost > 50
+    assert len((await others.completions()).items) == 4 * Life.finishes
+    assert (await others.statistics())["total_attempts"] == 4 * Life.attempts
+    check(raw, namespace)
+
+
+@each_refusal
+async def test_refusal_that_lasts_is_an_outage_and_no_empty_answer(refusal, proxy, raw, namespace):
+    store = RedisLightningStore(proxy.url, namespace=namespace, retry_seconds=0.1)
+    queued = await store.enqueue_rollout("task")
+    proxy.refusal = refusal
+    begin(proxy, Fault.REFUSAL, lambda message: True)
+    calls = [
+        store.enqueue_rollout("more"), store.dequeue_rollout("w"), store.dequeue_rollout("w", timeout=0.1),
+        store.dequeue_rollout("w", timeout=0.1, lease_seconds=9), store.query_rollouts(), store.statistics(),
+        store.wait_for_rollouts(rollout_ids=[queued.rollout_id], timeout=0.1), store.completions(timeout=0.1),
+        store.cancel_rollouts(group_id="g"), store.prune(keep_latest=0), store.expire_attempts(),
+    ]  # fmt: skip
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    await end(proxy)
+
+    assert [type(answer) for answer in answers] == [StoreUnavailableError] * len(calls)
+    assert {"MOVED": "Cluster", "ASK": "Cluster"}.get(refusal.split()[0], "out of reach") in str(answers[0])
+    assert (await claim(store)).rollout_id == queued.rollout_id
+    await store.close()
+    check(raw, namespace)
+
+
+# -- waiting claims --------------------------------------------------------------------------------------------------
+
+ROLLOUTS = 32
+
+
+async def disturb(proxy, waiters, restart, dice):
+    """Cut all connections at random, and cancel some of the waiters if they can be started again."""
+    while True:
+        await asyncio.sleep(dice.uniform(0.0, 0.1))
+        if dice.random() < 0.3:
+            proxy.cut()
+        if restart is not None:
+            number = dice.randrange(COROUTINES)
+            waiters[number].cancel()
+            await asyncio.wait([waiters[number]])
+            waiters[number] = restart(number)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["cut", "cut and cancelled"])
+@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
+@pytest.mark.parametrize(
+    "fault", [Fault.LOST_ANSWER, Fault.FROZEN_ANSWER, Fault.FROZEN_MESSAGE], ids=lambda fault: fault.name.lower()
+)
+async def test_each_rollout_is_worked_on_once_by_waiters_that_are_disturbed(
+    fault, lease, cancelled, store, proxy, others, raw, namespace
+):
+    """32 wait on one store; those who are cancelled hand back what they were given, and others get it."""
+    dice = random.Random(3)  # noqa: S311 - repeatable on purpose
+    delivered, ended = Counter(), Counter()
+
+    async def wait_and_work(number):
+        while True:
+            rollout = await store.dequeue_rollout(f"w{number}", timeout=30, lease_seconds=lease)
+            delivered[rollout.rollout_id] += 1
+            # Whoever has work finishes it; only waits are cancelled.
+            finish = asyncio.ensure_future(
+                store.update_attempt(rollout.rollout_id, rollout.attempt.attempt_id, status="succeeded")
+            )
+            finishing.add(finish)
+            await asyncio.shield(finish)
+            ended[rollout.rollout_id] += 1
+
+    finishing = set()
+
+    def start(number):
+        return asyncio.create_task(wait_and_work(number))
+
+    waiters = [start(number) for number in range(COROUTINES)]
+    begin(proxy, fault, now_and_then(0.2, seed=4))
+    disturbing = asyncio.create_task(disturb(proxy, waiters, start if cancelled else None, dice))
+    ids = []
+    for number in range(ROLLOUTS):
+        ids.append((await others.enqueue_rollout(number)).rollout_id)
+        await asyncio.sleep(dice.uniform(0.0, 0.02))
+    finished = await others.wait_for_rollouts(rollout_ids=ids, timeout=20)
+    disturbing.cancel()
+    await asyncio.gather(*finishing)
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.wait([*waiters, disturbing])
+    await end(proxy)
+    await until(lambda: not store._loops.get().background)
+
+    assert [type(waiter.exception()) for waiter in waiters if not waiter.cancelled()] == []
+    assert len(finished) == ROLLOUTS
+    assert delivered == dict.fromkeys(ids, 1)
+    assert Counter(each.rollout_id for each in (await others.completions()).items) == dict.fromkeys(ids, 1)
+    attempts = [await others.query_attempts(rollout_id) for rollout_id in ids]
+    assert {attempt.cause for tried in attempts for attempt in tried.items[:-1]} <= {"released"}
+    assert cancelled or [len(tried.items) for tried in attempts] == [1] * ROLLOUTS
+    assert not any(len(line) for line in store._loops.get().lines.values())
+    assert await others.dequeue_rollout() is None
+    check(raw, namespace)
+
+
+async def test_wait_with_a_lease_that_arrives_late_claims_nothing_for_nobody(
+    proxy, others, raw, namespace, monkeypatch
+):
+    """The client has given the connection up, asked again, and been told that there is nothing."""
+    monkeypatch.setattr("lightning_store.backends.redis.connection._BLOCK_SECONDS", 0.0)
+    store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
+    await others.dequeue_rollout()
+    begin(proxy, Fault.FROZEN_MESSAGE, lambda message: b"BLPOP" in message)
+    assert await store.dequeue_rollout("w", timeout=0.1, lease_seconds=60) is None
+    assert proxy.lost == 1
+    queued = await others.enqueue_rollout("task")
+    await end(proxy)
+
+    assert (await others.get_rollout_by_id(queued.rollout_id)).status == "queuing"
+    assert (await claim(others)).rollout_id == queued.rollout_id
+    await store.close()
     check(raw, namespace)
