@@ -16,7 +16,7 @@ _CHUNK: Final = 1 << 16
 # What a client says before its first command; that these answers are lost is another fault.
 _HANDSHAKE: Final = (b"AUTH", b"CLIENT", b"SELECT", b"HELLO")
 
-_COMMANDS: Final = re.compile(rb"EVAL(?:SHA)?\r\n")
+_COMMAND: Final = re.compile(rb"\*\d+\r\n\$\d+\r\n")
 
 Judge = Callable[[bytes], bool]
 """Whether what a client sent meets with a fault."""
@@ -162,7 +162,7 @@ class Proxy:
                 await self._pass_on_late(message, there, link)
                 return
             if link.fault is Fault.REFUSAL:
-                here[1].write(f"-{self.refusal}\r\n".encode() * max(1, len(_COMMANDS.findall(message))))
+                here[1].write(f"-{self.refusal}\r\n".encode() * len(_COMMAND.findall(message)))
                 link.fault = None
                 self.lost += 1
                 continue

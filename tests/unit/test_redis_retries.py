@@ -13,7 +13,9 @@ from lightning_store.errors import StoreUnavailableError
 from tests.support.virtual_time import run_in_virtual_time
 
 
-def tries(seed: int, *, retry_seconds: float, hangs: bool = False, socket_seconds: float = 10.0) -> tuple[list[float], float]:
+def tries(
+    seed: int, *, retry_seconds: float, hangs: bool = False, socket_seconds: float = 10.0
+) -> tuple[list[float], float]:
     """When a call was sent to a server that is gone, or takes connections and is silent; and when it was given up."""
     times: list[float] = []
 

@@ -41,6 +41,9 @@ _WRAPPED: Final = re.compile(r"^Error running script .*?: -([A-Z]+ .*)", re.DOTA
 def _message(error: Exception) -> str:
     """What the server said, unwrapped; its first word is the code, unless the driver's class stands for it."""
     text = str(error)
+    if isinstance(error, redis_errors.AskError):
+        code = "MOVED" if isinstance(error, redis_errors.MovedError) else "ASK"
+        return f"the server is a node of a Cluster and leads to another ({code} {text}); a single server is needed"
     wrapped = _WRAPPED.match(text)
     return wrapped.group(1) if wrapped else text
 
@@ -53,10 +56,6 @@ def _is_refusal(error: Exception) -> bool:
     if isinstance(error, _REFUSED_ERRORS) or _code(error) in _REFUSED_CODES:
         return True
     return isinstance(error, redis_errors.ResponseError) and any(text in str(error) for text in _REFUSED_IN_SCRIPT)
-
-
-def _redirection(error: Exception) -> str:
-    return f"{'MOVED' if isinstance(error, redis_errors.MovedError) else 'ASK'} {error}"
 
 
 def is_transient(error: Exception) -> bool:
@@ -76,11 +75,6 @@ def translated(error: Exception) -> Exception:
         return AccessDeniedError(f"Redis refused access: {message}")
     if isinstance(error, redis_errors.OutOfMemoryError) or code == "OOM":
         return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
-    if isinstance(error, redis_errors.AskError):
-        return StoreUnavailableError(
-            "Redis is out of reach: the server is a node of a Cluster and leads to another "
-            f"({_redirection(error)}); this store needs a single server or the primary of a Sentinel"
-        )
     if is_transient(error):
         return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
     if code in ERRORS_BY_CODE:

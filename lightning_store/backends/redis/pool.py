@@ -55,7 +55,9 @@ class Pool:
         try:
             connection = self._free.pop() if self._free else self._new()
             try:
-                return await self._exchange(connection, commands, self._seconds if seconds is None else min(self._seconds, seconds))
+                return await self._exchange(
+                    connection, commands, self._seconds if seconds is None else min(self._seconds, seconds)
+                )
             finally:
                 self._free.append(connection)
         finally:
