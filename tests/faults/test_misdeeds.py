@@ -16,7 +16,7 @@ from tests.support.ids import CountingIds
 from tests.support.invariants import check
 from tests.support.keyspace import comparable, read_keyspace
 from tests.support.mutations import ANSWERS_MAY_DIFFER, MUTATIONS, OTEL_SPAN, RETRIED, set_scene
-from tests.support.proxy import Fault, Proxy, every_other, now_and_then
+from tests.support.proxy import Fault, Proxy, every_other, now_and_then, the_first
 from tests.support.until import until
 
 COROUTINES = 32
@@ -94,10 +94,20 @@ async def perform(name, url, namespace, raw, proxy=None, fault=None):
     return answer, comparable(read_keyspace(raw, namespace))
 
 
+@pytest.fixture(scope="module")
+def undisturbed():
+    """By operation, what it answers and leaves stored when nothing happens."""
+    return {}
+
+
 @each_misdeed
 @pytest.mark.parametrize("name", [name for name, row in OPERATIONS.items() if row.mutates])
-async def test_effect_and_answer_are_those_of_an_undisturbed_call(name, fault, redis_url, proxy, raw, namespace):
-    answer, keys = await perform(name, redis_url, f"{namespace}-calm", raw)
+async def test_effect_and_answer_are_those_of_an_undisturbed_call(
+    name, fault, redis_url, proxy, raw, namespace, undisturbed
+):
+    if name not in undisturbed:
+        undisturbed[name] = await perform(name, redis_url, f"{namespace}-calm", raw)
+    answer, keys = undisturbed[name]
     answer_again, keys_again = await perform(name, proxy.url, f"{namespace}-disturbed", raw, proxy, fault)
 
     assert proxy.lost > 0
@@ -351,20 +361,33 @@ async def test_each_rollout_is_worked_on_once_by_waiters_that_are_disturbed(
     check(raw, namespace)
 
 
-async def test_wait_with_a_lease_that_arrives_late_claims_nothing_for_nobody(
-    proxy, others, raw, namespace, monkeypatch
-):
+@pytest.mark.parametrize("options", [{}, {"timeout": 0.1, "lease_seconds": 60}], ids=["claim", "wait"])
+async def test_claim_that_arrives_late_claims_nothing_for_nobody(options, proxy, others, raw, namespace, monkeypatch):
     """The client has given the connection up, asked again, and been told that there is nothing."""
     monkeypatch.setattr("lightning_store.backends.redis.connection._BLOCK_SECONDS", 0.0)
     store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
     await others.dequeue_rollout()
-    begin(proxy, Fault.FROZEN_MESSAGE, lambda message: b"BLPOP" in message)
-    assert await store.dequeue_rollout("w", timeout=0.1, lease_seconds=60) is None
-    assert proxy.lost == 1
+    begin(proxy, Fault.FROZEN_MESSAGE, the_first(b"BLPOP" if options else b"EVALSHA"))
+    assert await store.dequeue_rollout("w", **options) is None
+    proxy_was_late = proxy.lost
     queued = await others.enqueue_rollout("task")
     await end(proxy)
 
+    assert proxy_was_late == 1
     assert (await others.get_rollout_by_id(queued.rollout_id)).status == "queuing"
     assert (await claim(others)).rollout_id == queued.rollout_id
     await store.close()
+    check(raw, namespace)
+
+
+async def test_creation_that_arrives_late_does_not_bring_back_what_was_deleted(store, proxy, others, raw, namespace):
+    await others.enqueue_rollout("first")  # the script is cached then
+    begin(proxy, Fault.FROZEN_MESSAGE, the_first(b"EVALSHA"))
+    queued = await store.enqueue_rollout("task")
+    await others.cancel_rollouts([queued.rollout_id])
+    assert await others.delete_rollouts([queued.rollout_id]) == [queued.rollout_id]
+    await end(proxy)
+
+    assert proxy.lost == 1
+    assert await others.get_rollout_by_id(queued.rollout_id) is None
     check(raw, namespace)
