@@ -38,10 +38,10 @@ class _CrashingPool(Pool):
         super().__init__(*arguments, **options)
         self._countdown = countdown
 
-    async def send(self, commands: Sequence[Sequence[Argument]], seconds: float | None = None) -> list[Any]:
+    async def send(self, commands: Sequence[Sequence[Argument]], until: float | None = None) -> list[Any]:
         allowed = min(len(commands), self._countdown.left)
         self._countdown.left -= allowed
-        answers = await super().send(commands[:allowed], seconds)
+        answers = await super().send(commands[:allowed], until)
         if self._countdown.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return answers
