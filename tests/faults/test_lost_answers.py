@@ -7,14 +7,10 @@ from collections import Counter
 import pytest
 
 from lightning_store.backends.redis.store import RedisLightningStore
-from lightning_store.operations import OPERATIONS
-from tests.support.clock import SettableClock
 from tests.support.factories import claim, requests_for, span_of
-from tests.support.ids import CountingIds
 from tests.support.invariants import check
-from tests.support.keyspace import Keyspace, read_keyspace
-from tests.support.mutations import ANSWERS_MAY_DIFFER, MUTATIONS, RETRIED, set_scene
-from tests.support.proxy import Proxy, every_other, now_and_then, the_first
+from tests.support.mutations import RETRIED
+from tests.support.proxy import Proxy, now_and_then, the_first
 from tests.support.until import until
 
 COROUTINES = 32
@@ -46,46 +42,6 @@ async def others(redis_url, namespace):
     store = RedisLightningStore(redis_url, namespace=namespace)
     yield store
     await store.close()
-
-
-def comparable(keys: Keyspace):
-    """A keyspace without what differs from run to run: the server's ids of stream entries."""
-    order = {entry: f"<finish {number}>" for number, (entry, _) in enumerate(keys.one("completed"))}
-    for rollout in keys.of("rollout").values():
-        if "done" in rollout:
-            rollout["done"] = [order[entry] for entry in rollout["done"].split(",")]
-    for streams in (keys.of(kind) for kind in ("completed", "events", "spans")):
-        for id, entries in streams.items():
-            streams[id] = [fields for _, fields in entries]
-    return keys
-
-
-async def perform(name, url, namespace, raw, proxy=None):
-    """One operation on the scene, its answers lost in turn by a proxy; what it answered, and all that is stored."""
-    clock = SettableClock()
-    store = RedisLightningStore(url, namespace=namespace, clock=clock, ids=CountingIds())
-    try:
-        scene = await set_scene(store, clock)
-        if proxy is not None:
-            proxy.judge = every_other()
-        answer = await MUTATIONS[name](store, scene)
-    finally:
-        if proxy is not None:
-            proxy.judge = None
-        await store.close()
-    check(raw, namespace)
-    return answer, comparable(read_keyspace(raw, namespace))
-
-
-@pytest.mark.parametrize("name", [name for name, row in OPERATIONS.items() if row.mutates])
-async def test_effect_and_answer_are_those_of_an_undisturbed_call(name, redis_url, proxy, raw, namespace):
-    answer, keys = await perform(name, redis_url, f"{namespace}-calm", raw)
-    answer_again, keys_again = await perform(name, proxy.url, f"{namespace}-lost", raw, proxy)
-
-    assert proxy.lost > 0
-    assert keys_again == keys
-    if name not in ANSWERS_MAY_DIFFER:
-        assert answer_again == answer
 
 
 async def test_whole_lives_at_once_lose_nothing_and_repeat_nothing(store, proxy, raw, namespace):
