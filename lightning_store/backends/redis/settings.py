@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis import connection as sync_connection
 from redis import exceptions as redis_errors
@@ -82,9 +82,19 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
     return _checked(ConnectionSettings(connection_class, lent, **limits), "url_or_client")
 
 
+def tls_options(url: str) -> dict[str, Any]:
+    """What is meant by a `rediss://` URL that does not say it: the certificate is the host's.
+
+    The drivers before redis-py 6 accept any host's certificate unless they are told.
+    """
+    parts = urlsplit(url)
+    is_checked = parts.scheme == "rediss" and "none" not in parse_qs(parts.query).get("ssl_cert_reqs", [])
+    return {"ssl_check_hostname": True} if is_checked else {}
+
+
 def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
     try:
-        kwargs: dict[str, Any] = dict(parse_url(url))
+        kwargs: dict[str, Any] = {**tls_options(url), **parse_url(url)}
         database = urlsplit(url).path.strip("/")
         if database and not url.startswith("unix:"):
             kwargs.setdefault("db", int(database))  # the driver would use database 0 for what is no number
