@@ -103,11 +103,11 @@ async def _answer(connection: Any) -> Any:
 def _abort(transport: Any) -> None:
     """Close a transport whose loop is closed; with TLS, the one below it has the socket."""
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    if below is not None:
+        _abort(below)  # first: Python 3.10 does not take the one above for closed when this one complains
     sock = getattr(transport, "_sock", None)
     with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
         transport.abort()
-    if below is not None:
-        _abort(below)
     if sock is not None:
         transport._sock = None  # noqa: SLF001 - or it complains when it is collected
         sock.close()
