@@ -69,7 +69,9 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
         InvalidRequestError: The URL or object is not understood.
     """
     if isinstance(url_or_client, str):
-        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url")
+        # An @ behind the ? means that a password may have been read as options, whose names the driver quotes.
+        is_clear = "@" not in url_or_client.partition("?")[2]
+        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url", is_clear)
     pool = getattr(url_or_client, "connection_pool", None)
     if pool is None:
         raise InvalidRequestError(
@@ -129,11 +131,14 @@ def _understood(connection_class: type[Any], kwargs: dict[str, Any]) -> dict[str
     return {name: value for name, value in kwargs.items() if name in known or value}
 
 
-def _checked(settings: ConnectionSettings, what: str) -> ConnectionSettings:
+def _checked(settings: ConnectionSettings, what: str, is_quotable: bool = True) -> ConnectionSettings:
     """The settings, if connections can be made with them; none is opened."""
     try:
         settings.connection_class(**settings.kwargs)
     except (TypeError, ValueError, redis_errors.RedisError) as error:
-        # Without the cause, as above; the names of the options are no secret, and the driver's texts quote only those.
-        raise InvalidRequestError(f"{what}: {error}") from None
+        # Without the cause, as above; the driver's texts quote the names of options only, which are no secret.
+        reason = (
+            error if is_quotable else "an option is not understood; special characters of a password are written %XX"
+        )
+        raise InvalidRequestError(f"{what}: {reason}") from None
     return settings
