@@ -75,14 +75,8 @@ class Pool:
             writer = getattr(connection, "_writer", None)
             connection._reader = connection._writer = None  # noqa: SLF001 - or it complains when it is collected
             transport = getattr(writer, "transport", None)
-            if transport is None:
-                continue
-            sock = getattr(transport, "_sock", None)
-            with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
-                transport.abort()
-            if sock is not None:
-                transport._sock = None  # noqa: SLF001 - as above
-                sock.close()
+            if transport is not None:
+                _abort(transport)
 
     def _new(self) -> Any:
         connection = self._settings.connection()
@@ -112,3 +106,16 @@ async def _answer(connection: Any) -> Any:
         return await connection.read_response(disable_decoding=True)
     except redis_errors.ResponseError as error:
         return error
+
+
+def _abort(transport: Any) -> None:
+    """Close a transport whose loop is closed; with TLS, the one below it has the socket."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    if below is not None:
+        _abort(below)  # first: Python 3.10 does not take the one above for closed when this one complains
+    sock = getattr(transport, "_sock", None)
+    with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
+        transport.abort()
+    if sock is not None:
+        transport._sock = None  # noqa: SLF001 - or it complains when it is collected
+        sock.close()
