@@ -300,3 +300,25 @@ async def test_busy_store_serves_waiters_and_others_alike(live_store):
     await live_store.enqueue_many_rollouts(requests_for(range(3)))
 
     assert len({(await soon(task)).rollout_id for task in tasks}) == 3
+
+
+@only_stores("redis", "fakeredis", "repeated_redis")
+async def test_waits_go_on_when_the_store_is_closed_meanwhile(live_store, open_again):
+    """On Redis only, where connections are closed; closing ends waits in memory, and the event loop of a thread."""
+    others = open_again(live_store)
+    started = await live_store.start_rollout("task")
+    tasks = [
+        await waiting(live_store, lease_seconds=60),
+        asyncio.create_task(live_store.wait_for_rollouts(rollout_ids=[started.rollout_id])),
+        asyncio.create_task(live_store.completions(timeout=30)),
+    ]
+    await asyncio.wait(tasks, timeout=0.1)
+    await live_store.close()
+    await asyncio.wait(tasks, timeout=0.1)
+
+    await others.enqueue_rollout("more")
+    await others.update_attempt(started.rollout_id, "latest", status="succeeded")
+
+    claimed, [finished], page = await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert claimed.input == "more"
+    assert finished.rollout_id == page.items[0].rollout_id == started.rollout_id

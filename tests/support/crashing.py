@@ -38,10 +38,10 @@ class _CrashingPool(Pool):
         super().__init__(*arguments, **options)
         self._countdown = countdown
 
-    async def send(self, commands: Sequence[Sequence[Argument]], until: float | None = None) -> list[Any]:
+    async def send(self, commands: Sequence[Sequence[Argument]], *arguments: Any, **options: Any) -> list[Any]:
         allowed = min(len(commands), self._countdown.left)
         self._countdown.left -= allowed
-        answers = await super().send(commands[:allowed], until)
+        answers = await super().send(commands[:allowed], *arguments, **options)
         if self._countdown.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return answers
@@ -51,7 +51,7 @@ class _CrashingConnections(Connections):
     def __init__(self, settings: Any, countdown: _Countdown) -> None:
         super().__init__(settings)
         self._pools = PerLoop(lambda: _CrashingPool(countdown, settings, most=1))
-        self._blocking = PerLoop(lambda: _CrashingPool(countdown, settings, most=1, blocking_seconds=10.0))
+        self._blocking = PerLoop(lambda: _CrashingPool(countdown, settings, most=1))
 
 
 def run_and_die(url: str, namespace: str, now: float, work: Work, commands: int) -> bool:

@@ -207,19 +207,18 @@ def server() -> fakeredis.FakeServer:
     return fakeredis.FakeServer()
 
 
-def pool_for(server: fakeredis.FakeServer, *, most: int = 1, blocking_seconds: float = 0.0, **limits: Any) -> Pool:
-    settings = settings_for(fakeredis.FakeAsyncRedis(server=server), **limits)
-    return Pool(settings, most=most, blocking_seconds=blocking_seconds)
+def pool_for(server: fakeredis.FakeServer, *, most: int = 1, **limits: Any) -> Pool:
+    return Pool(settings_for(fakeredis.FakeAsyncRedis(server=server), **limits), most=most)
 
 
 async def test_blocking_connections_wait_longer_than_they_block(server: fakeredis.FakeServer) -> None:
     with pytest.raises(redis_errors.TimeoutError, match="no answer within"):
         await pool_for(server, socket_seconds=0.1).send([("BLPOP", "x", "0.3")])
-    assert await pool_for(server, socket_seconds=0.1, blocking_seconds=5.0).send([("BLPOP", "x", "0.3")]) == [None]
+    assert await pool_for(server, socket_seconds=0.1).send([("BLPOP", "x", "0.3")], blocking_seconds=5) == [None]
 
 
 async def test_pool_waits_for_a_connection_instead_of_raising(server: fakeredis.FakeServer) -> None:
-    pool = pool_for(server, blocking_seconds=5.0)
+    pool = pool_for(server)
     first = asyncio.ensure_future(pool.send([("BLPOP", "x", "5")]))
     await asyncio.sleep(0)
     second = asyncio.ensure_future(pool.send([("PING",)]))
@@ -232,7 +231,7 @@ async def test_pool_waits_for_a_connection_instead_of_raising(server: fakeredis.
 
 
 async def test_pool_that_stays_full_is_an_outage(server: fakeredis.FakeServer) -> None:
-    pool = pool_for(server, blocking_seconds=5.0, retry_seconds=0.05)
+    pool = pool_for(server, retry_seconds=0.05)
     first = asyncio.ensure_future(pool.send([("BLPOP", "x", "0.3")]))
     await asyncio.sleep(0)
 
@@ -251,8 +250,24 @@ async def test_answer_that_is_an_error_stands_in_its_place(server: fakeredis.Fak
     assert isinstance(error, redis_errors.ResponseError)
 
 
+async def test_closed_pool_opens_nothing_more(server: fakeredis.FakeServer) -> None:
+    pool = pool_for(server)
+    first = asyncio.ensure_future(pool.send([("BLPOP", "x", "0.3")]))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(pool.send([("PING",)]))
+    await asyncio.sleep(0)
+    await pool.close()
+    await asyncio.wait([first, second])
+
+    assert isinstance(second.exception(), redis_errors.ConnectionError)
+    with pytest.raises(redis_errors.ConnectionError):
+        await pool.send([("PING",)])
+    assert not any(connection.is_connected for connection in pool._connections)
+    first.exception()
+
+
 async def test_cancelled_call_leaves_no_answer_to_the_next(server: fakeredis.FakeServer) -> None:
-    pool = pool_for(server, blocking_seconds=5.0)
+    pool = pool_for(server)
     task = asyncio.ensure_future(pool.send([("BLPOP", "x", "5")]))
     await asyncio.sleep(0)
     task.cancel()

@@ -6,6 +6,7 @@ Every call of ours may be repeated, so what is repeated here takes effect once.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
@@ -23,8 +24,8 @@ Send = Callable[[float], Awaitable[T]]
 
 _FIRST_DELAY: Final = 0.02
 _LONGEST_DELAY: Final = 1.0
-_BLOCK_SECONDS: Final = 10.0
 _MOST_BLOCKING: Final = 10_000
+_MOST_AT_ONCE: Final = 8  # scripts in one round trip: the server carries them out without serving others in between
 
 
 class Connections:
@@ -33,17 +34,19 @@ class Connections:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._pools = PerLoop(lambda: Pool(settings, most=settings.max_connections), Pool.hang_up)
-        self._blocking = PerLoop(
-            lambda: Pool(settings, most=_MOST_BLOCKING, blocking_seconds=_BLOCK_SECONDS), Pool.hang_up
-        )
+        self._blocking = PerLoop(lambda: Pool(settings, most=_MOST_BLOCKING), Pool.hang_up)
 
     def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
         return self._repeat(lambda until: self._send(call, until), lambda until: self._send(call.again, until))
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one round trip; an answer that is an error of ours is returned in its place."""
-        return await self._repeat(lambda until: self._send_many(calls, until)) if calls else []
+        """Run scripts, several in a round trip; an answer that is an error of ours is returned in its place."""
+        answers: list[Any] = []
+        for start in range(0, len(calls), _MOST_AT_ONCE):
+            send = partial(self._send_many, calls[start : start + _MOST_AT_ONCE])
+            answers += await self._repeat(send)
+        return answers
 
     async def command(self, *parts: Argument) -> Any:
         """Send one reading command; its answer."""
@@ -53,21 +56,26 @@ class Connections:
         """Send reading commands in one round trip; their answers."""
         return await self._repeat(lambda until: self._read_all(commands, until)) if commands else []
 
-    async def block(self, *parts: Argument) -> Any:
-        """Send one command that blocks for at most 10 s on a connection of its own, once.
+    async def block(self, seconds: float, *parts: Argument) -> Any:
+        """Send one command that blocks for at most so many seconds on a connection of its own, once.
 
         Raises:
             StoreUnavailableError: The connection failed; nothing is repeated.
         """
         try:
-            return _plain(*await self._blocking.get().send([parts]))
+            return _plain(*await self._blocking.get().send([parts], blocking_seconds=seconds))
         except Exception as error:
             raise translated(error) from error
 
-    async def run_woken(self, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
-        """Send a command that blocks for at most 10 s, and with it a script, which the server runs when the wait ends.
+    async def run_woken(self, seconds: float, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
+        """Send a command that blocks, and with it a script, which the server runs when the wait ends.
 
         The script's answer comes with the wake-up: nobody has to be told first and to ask then.
+
+        Args:
+            seconds: For how long the command blocks at most.
+            blocking: The command.
+            call: The script.
 
         Returns:
             The script's answer, and the error with which the blocking command was refused.
@@ -76,7 +84,7 @@ class Connections:
             StoreUnavailableError: The connection failed; whether the script was run is not known.
         """
         try:
-            woken, answer = await self._blocking.get().send([blocking, call.by_sha])
+            woken, answer = await self._blocking.get().send([blocking, call.by_sha], blocking_seconds=seconds)
         except Exception as error:
             raise translated(error) from error
         refused = translated(woken) if isinstance(woken, Exception) and not is_transient(woken) else None

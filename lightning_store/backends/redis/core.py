@@ -114,14 +114,11 @@ class RedisCore(BaseStore):
     async def close(self) -> None:
         """Close the connections of the running event loop, after what cancelled calls have claimed was handed back.
 
-        The store can be used again, and opens new ones then.
+        The store can be used again, and opens new ones then; calls that wait meanwhile go on on new ones.
         """
         state = self._loops.pop()
-        if state is not None:
-            if state.feed is not None:
-                state.feed.close()
-            if state.background:
-                await asyncio.wait(state.background)
+        if state is not None and state.background:
+            await asyncio.wait(state.background)
         await self._connections.close()
 
     def _now(self) -> str:
