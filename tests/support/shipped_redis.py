@@ -38,7 +38,7 @@ def start_shipped(folder: Path, *arguments: str, variables: Mapping[str, str] = 
     """The server as compose starts it, on loopback, with its data and its `log` in `folder`."""
     (folder / "bin").mkdir()
     (folder / "bin" / "redis-server").symlink_to(binary_under_test().path)
-    command = ["sh", DEPLOY / "redis.sh", "--dir", folder, "--bind", "127.0.0.1", *arguments]
+    command = ["sh", str(DEPLOY / "redis.sh"), "--dir", str(folder), "--bind", "127.0.0.1", *arguments]
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder), **variables}
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
