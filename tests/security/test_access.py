@@ -163,7 +163,7 @@ class TestServer:
     @pytest.mark.parametrize("missing", VARIABLES)
     def test_refuses_to_start_without_passwords(self, tmp_path, missing):
         server = start_shipped(tmp_path, variables={**VARIABLES, missing: ""})
-        assert server.wait(10) == 2
+        assert server.wait(30) == 2
         assert f"{missing} is not set" in (tmp_path / "log").read_text()
 
 

@@ -67,7 +67,7 @@ async def test_url_does_not_decide_how_calls_are_sent(option: str) -> None:
     connection = settings.connection()
 
     assert settings.max_connections == 32
-    assert connection.retry.get_retries() == 0
+    assert connection.retry._retries == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
 
 
@@ -145,7 +145,7 @@ async def test_lent_client_does_not_decide_how_calls_are_sent() -> None:
     lent = redis.Redis(decode_responses=True, protocol=3, health_check_interval=3, encoding="x")
     connection = settings_for(lent).connection()
 
-    assert connection.retry.get_retries() == 0
+    assert connection.retry._retries == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
     assert (connection.encoder.decode_responses, connection.encoder.encoding) == (False, "utf-8")
 
@@ -179,6 +179,24 @@ def test_settings_survive_pickling() -> None:
     settings = settings_for("rediss://user:word@example:7/3", max_connections=5, retry_seconds=1.0)
 
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize(
+    ("limits", "needed"),
+    [
+        ({}, 60),
+        ({"retry_seconds": 120.0}, 240),
+        ({"retry_seconds": 0.5, "socket_seconds": 10.0}, 20),
+        ({"retry_seconds": 1.0, "socket_seconds": 0.1}, 2),
+    ],
+)
+def test_answers_are_kept_for_twice_as_long_as_calls_are_sent_again(limits: dict[str, float], needed: int) -> None:
+    RedisLightningStore("redis://example", token_seconds=needed, **limits)
+
+    with pytest.raises(InvalidRequestError, match=f"token_seconds: expected at least {needed}, twice the longer of"):
+        RedisLightningStore("redis://example", token_seconds=needed - 1, **limits)
+    with pytest.raises(InvalidRequestError, match="token_seconds"):
+        RedisLightningStore("redis://example", token_seconds=float("nan"), **limits)  # type: ignore[arg-type]
 
 
 # -- pool ------------------------------------------------------------------------------------------------------------
@@ -281,6 +299,8 @@ OUTAGES = [
     redis_errors.ResponseError(WRAPPED + "-READONLY You can't write against a read only replica."),
     redis_errors.ClusterDownError("CLUSTERDOWN The cluster is down"),
     redis_errors.TryAgainError("Multiple keys request during rehashing of slot"),
+    redis_errors.MovedError("3999 127.0.0.1:6381"),
+    redis_errors.AskError("3999 127.0.0.1:6381"),
     redis_errors.MasterDownError("Link with MASTER is down and replica-serve-stale-data is set to 'no'."),
     redis_errors.ResponseError("MISCONF Redis is configured to save RDB snapshots, but it is currently not able to"),
     redis_errors.ResponseError(WRAPPED + "-MISCONF Redis is configured to save RDB snapshots, but it is currently"),
@@ -305,6 +325,14 @@ def test_outage_is_worth_another_try_and_then_unavailable(error: Exception) -> N
     assert is_transient(error)
     assert type(meant) is StoreUnavailableError
     assert meant.retryable
+
+
+@pytest.mark.parametrize("error", [redis_errors.MovedError, redis_errors.AskError])
+def test_node_of_a_cluster_is_told_as_such(error: Any) -> None:
+    code = "MOVED" if error is redis_errors.MovedError else "ASK"
+
+    with pytest.raises(StoreUnavailableError, match=rf"node of a Cluster .*\({code} 3999 127.0.0.1:6381\)"):
+        raise translated(error("3999 127.0.0.1:6381"))
 
 
 FULL = [

@@ -22,6 +22,7 @@ _TRANSIENT_ERRORS: Final = (
     redis_errors.ReadOnlyError,
     redis_errors.ClusterDownError,
     redis_errors.TryAgainError,
+    redis_errors.AskError,  # and with it MovedError
     redis_errors.MasterDownError,
     OSError,
 )
@@ -41,6 +42,9 @@ _WRAPPED: Final = re.compile(r"^Error running script .*?: -([A-Z]+ .*)", re.DOTA
 def _message(error: Exception) -> str:
     """What the server said, unwrapped; its first word is the code, unless the driver's class stands for it."""
     text = str(error)
+    if isinstance(error, redis_errors.AskError):
+        code = "MOVED" if isinstance(error, redis_errors.MovedError) else "ASK"
+        return f"the server is a node of a Cluster and leads to another ({code} {text}); a single server is needed"
     wrapped = _WRAPPED.match(text)
     return wrapped.group(1) if wrapped else text
 

@@ -39,18 +39,26 @@ class Pool:
         self._connections: list[Any] = []
         self._free: list[Any] = []
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def send(self, commands: Sequence[Sequence[Argument]], until: float | None = None) -> list[Any]:
         """Send commands in one go; their answers in order, errors that the server answers among them.
+
+        Args:
+            commands: What to send.
+            until: The latest time, by the clock of the event loop, to wait for a connection and for the answers; None =
+                as long as calls are repeated for the connection, as long as usual for the answers.
 
         Raises:
             RedisError: The connection failed, or none became free; what the server has executed is not known.
         """
-        if not await self._turns.take(self._settings.retry_seconds):
+        loop = asyncio.get_running_loop()
+        patience = self._settings.retry_seconds if until is None else until - loop.time()
+        if not await self._turns.take(patience):
             raise redis_errors.ConnectionError(f"all {len(self._connections)} connections are in use")
         try:
             connection = self._free.pop() if self._free else self._new()
+            seconds = self._seconds if until is None else min(self._seconds, until - loop.time())
             try:
-                return await self._exchange(connection, commands)
+                return await self._exchange(connection, commands, seconds)
             finally:
                 self._free.append(connection)
         finally:
@@ -75,14 +83,14 @@ class Pool:
         self._connections.append(connection)
         return connection
 
-    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]], seconds: float) -> list[Any]:
         try:
-            async with timeout(self._seconds):
+            async with timeout(seconds):
                 await connection.send_packed_command(connection.pack_commands(commands))
                 return [await _answer(connection) for _ in commands]
         except asyncio.TimeoutError:
             await connection.disconnect(nowait=True)
-            raise redis_errors.TimeoutError(f"no answer within {self._seconds:g} s") from None
+            raise redis_errors.TimeoutError(f"no answer within {max(0.0, seconds):.3g} s") from None
         except (redis_errors.ConnectionError, OSError):
             # What ended this connection may have ended the idle ones too: the next call is not to find out one by one.
             for each in (connection, *self._free):

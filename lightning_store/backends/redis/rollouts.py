@@ -182,6 +182,7 @@ class RolloutOperations(QueryOperations, AttemptOperations):
             token=token,
             worker_id=request.worker_id or "",
             lease=_seconds(request.lease_seconds),
+            again="",
             queue_count=len(request.queues),
             wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
         )
@@ -200,6 +201,7 @@ class RolloutOperations(QueryOperations, AttemptOperations):
             await self._connections.block(*wait)
         except StoreUnavailableError:
             logger.debug("The wait for work was cut off")  # the claim itself tells whether the server is back
+            call = call.again
         return await self._connections.run(call)
 
     async def _take_back(self, request: ClaimRequest, tokens: Sequence[str]) -> None:

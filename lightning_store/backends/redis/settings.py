@@ -38,7 +38,8 @@ class ConnectionSettings:
         kwargs: Arguments of redis-py's connection class; they may hold secrets and are not shown.
         max_connections: Most connections per event loop for calls that do not block; further calls wait for one.
         socket_seconds: Longest time for one command, connecting included.
-        retry_seconds: For how long a call is repeated before StoreUnavailableError.
+        retry_seconds: For how long a call is repeated before StoreUnavailableError; no try waits for longer than what
+            is left of it, but the first may take `socket_seconds`.
     """
 
     connection_class: type[Any] = field(repr=False)
