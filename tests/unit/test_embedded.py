@@ -266,7 +266,9 @@ class TestStarting:
             ({"port": 0}, "port"),
             ({"port": 6379, "unix_socket": True}, "port"),
             ({"password": ""}, "password"),
-            ({"settings": {"Bind": "0.0.0.0"}}, "settings may not contain bind"),
+            ({"settings": {"Bind": "0.0.0.0"}}, "settings may not contain 'bind'"),
+            ({"settings": {"maxmemory 1gb\nbind": "0.0.0.0"}}, "settings may not contain 'maxmemory"),
+            ({"settings": {" bind": "0.0.0.0"}}, "settings may not contain ' bind'"),
         ],
     )
     def test_bad_arguments_are_named(self, arguments, message):
