@@ -16,11 +16,11 @@ XDIST   := -n $(WORKERS) --maxprocesses=8
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test coverage demo fmt lint types conformance model faults slow bench generate verify check clean
+.PHONY: help install test coverage demo fmt lint audit-deps types conformance model faults slow bench generate verify check clean
 unexport PYTHONPATH PYTHONHOME
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(READY) ## set up .venv; every other target does it by itself
 
@@ -57,6 +57,9 @@ lint: $(LINTING) ## check format, style and the direction of imports
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 	$(VENV)/bin/lint-imports
+
+audit-deps: $(LINTING) ## look up what is installed in the list of known vulnerabilities, where that can be reached
+	$(PY) .ci/audit_deps.py $(ARGS)
 
 types: $(LINTING) ## check types with mypy and pyright
 	$(PY) -m mypy

@@ -95,11 +95,11 @@ async def _popped_plainly(client: aioredis.Redis, queue: str) -> str:
 
 
 async def _popped(connections: Connections, queue: str) -> str:
-    answer = await connections.block("BLPOP", queue, _BLOCK_SECONDS)
+    answer = await connections.block(_BLOCK_SECONDS, "BLPOP", queue, _BLOCK_SECONDS)
     return answer[1].decode() if answer else ""
 
 
 async def _claimed(connections: Connections, tokens: str, queue: str, records: str) -> str:
-    await connections.block("BLPOP", tokens, _BLOCK_SECONDS)
+    await connections.block(_BLOCK_SECONDS, "BLPOP", tokens, _BLOCK_SECONDS)
     answer = await connections.run(limits.CLAIM.call(queue=queue, records=records, worker_id="idle"))
     return answer.decode() if answer else ""

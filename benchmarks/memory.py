@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from statistics import median
 
 from benchmarks.measuring import Figure, Goal, Part, Sample, check_once
 from benchmarks.setting import INPUT_BYTES, LEASE_SECONDS, Bench, fill
@@ -15,6 +16,7 @@ SPANS_PER_ROLLOUT = 100
 _PART = "memory"
 _CLAIM_BULK = 500
 _SAMPLED = 200
+_LOOKED_AT = 20_000
 _OF_QUEUED = ("rollout", "task"), ("rollouts", "status:queuing", "queue:default", "wake:default")
 _OF_FINISHED = ("rollout", "task", "attempt", "attempts"), ("rollouts", "status:succeeded", "completed")
 
@@ -33,6 +35,7 @@ async def measure_memory(bench: Bench) -> Part:
     claimed = await _finish_all(bench, count)
     check_once(ids, [rollout.rollout_id for rollout in claimed])
     with_tokens = await _used(bench)
+    token = await _token(bench)
     await _remove_tokens(bench)
     finished = await _used(bench)
     pairs = [(rollout.rollout_id, rollout.attempt.attempt_id) for rollout in claimed]
@@ -49,6 +52,7 @@ async def measure_memory(bench: Bench) -> Part:
             _figure("finished rollout with one attempt", (finished - before) / count),
             *(_figure(f"... {kind}", size) for kind, size in finished_kinds),
             _figure("besides, the tokens of its claim and its end, for 240 s", (with_tokens - finished) / count),
+            _figure("... `ops:<token>` of its end", token),
             _figure(f"span of {SPAN_BYTES:,} B, over its bytes", await _span_overhead(bench, claimed)),
         ],
     )
@@ -102,6 +106,13 @@ async def _by_kind(
         counting = {b"list": "LLEN", b"zset": "ZCARD", b"stream": "XLEN"}[type_]
         sizes.append((f"`{kind}`", usage / await bench.bare.command(counting, name)))
     return sizes
+
+
+async def _token(bench: Bench) -> float:
+    """Bytes of the token of a usual call; a bulk claim has one too, which notes all that was claimed."""
+    pattern = Keys(bench.namespace(_PART)).control("ops", "*")
+    _, names = await bench.bare.command("SCAN", 0, "MATCH", pattern, "COUNT", _LOOKED_AT)
+    return median(await bench.bare.commands([("MEMORY", "USAGE", name) for name in names[:_SAMPLED]]))
 
 
 async def _remove_tokens(bench: Bench) -> None:

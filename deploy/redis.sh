@@ -1,25 +1,27 @@
 #!/bin/sh
 # Starts the redis-server of compose.yaml: fills the passwords' hashes into users.acl and becomes the server.
-# Needs LIGHTNING_STORE_ADMIN_PASSWORD and LIGHTNING_STORE_RUNNER_PASSWORD; arguments go to redis-server.
+# Needs LIGHTNING_STORE_ADMIN_PASSWORD and those of ALGORITHM, RUNNER and DAEMON; arguments go to redis-server.
 set -eu
 
-sha256() {
-    printf %s "$1" | sha256sum | cut -d ' ' -f 1
-}
-
-for name in LIGHTNING_STORE_ADMIN_PASSWORD LIGHTNING_STORE_RUNNER_PASSWORD; do
-    eval "value=\${$name:-}"
-    if [ -z "$value" ]; then
-        echo "$name is not set" >&2
+rules=
+fill() {
+    if [ -z "$2" ]; then
+        echo "LIGHTNING_STORE_$1_PASSWORD is not set" >&2
         exit 2
     fi
-done
+    hash=$(printf %s "$2" | sha256sum | cut -d ' ' -f 1)
+    rules="${rules}s/$1_PASSWORD_SHA256/$hash/
+"
+}
+fill ADMIN "${LIGHTNING_STORE_ADMIN_PASSWORD:-}"
+fill ALGORITHM "${LIGHTNING_STORE_ALGORITHM_PASSWORD:-}"
+fill RUNNER "${LIGHTNING_STORE_RUNNER_PASSWORD:-}"
+fill DAEMON "${LIGHTNING_STORE_DAEMON_PASSWORD:-}"
 
 umask 077
 users=$(mktemp)
-sed -e "s/ADMIN_PASSWORD_SHA256/$(sha256 "$LIGHTNING_STORE_ADMIN_PASSWORD")/" \
-    -e "s/RUNNER_PASSWORD_SHA256/$(sha256 "$LIGHTNING_STORE_RUNNER_PASSWORD")/" \
-    "$(dirname "$0")/users.acl" >"$users"
+# The rules come by a pipe: arguments can be read by everybody on the machine, and a weak password is found by its hash.
+printf %s "$rules" | sed -f /dev/stdin "$(dirname "$0")/users.acl" >"$users"
 
 # noeviction: a store that drops keys loses work. AOF: what was acknowledged survives a restart, but for the last second.
 exec redis-server --aclfile "$users" --appendonly yes --appendfsync everysec --save "" --maxmemory-policy noeviction "$@"

@@ -1,6 +1,7 @@
 """A real Redis for people without one: for this machine only, gone with the process that started it."""
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,6 +25,9 @@ PORT_TRIES: Final = 5
 SOCKET_PATH_BYTES: Final = 104
 PORT_TAKEN: Final = "Address already in use"
 PLAIN: Final = frozenset(string.ascii_letters + string.digits + "/._-")
+SETTING: Final = re.compile(r"[A-Za-z0-9-]+")
+"""A name with spaces or line breaks would be read as another setting."""
+
 FSYNC_CHOICES: Final = ("everysec", "always")
 OURS: Final = frozenset({
     "bind", "daemonize", "dir", "include", "logfile", "pidfile", "port", "protected-mode", "requirepass", "supervised",
@@ -74,9 +78,9 @@ class EmbeddedRedis:
             raise ValueError(f"port is {port}, expected 1 to 65535 and no unix_socket besides")
         if password == "":
             raise ValueError("password is empty")
-        refused = sorted(OURS & {name.lower() for name in settings or {}})
+        refused = sorted(name for name in settings or {} if name.lower() in OURS or not SETTING.fullmatch(name))
         if refused:
-            raise ValueError(f"settings may not contain {', '.join(refused)}")
+            raise ValueError(f"settings may not contain {', '.join(map(ascii, refused)).lower()}")
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._appendfsync = appendfsync
         self._fixed_port = port

@@ -162,6 +162,8 @@ class LightningSpanExporter(SpanExporter):
         result: concurrent.futures.Future[None] = concurrent.futures.Future()
         with self._lock:
             channel = self._channels.get(identity)
+            if channel is not None and not channel.unsettled:
+                channel = None  # it is about to be forgotten, and would take along whoever waits for it
             if channel is not None:
                 channel.waiters.append(result)
             thread = self._thread

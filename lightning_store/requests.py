@@ -88,10 +88,16 @@ def is_free_id(value: object) -> TypeGuard[str]:
     """Whether `value` can be a worker, resources or group id."""
     if not isinstance(value, str) or _CONTROL.search(value):
         return False
+    return _is_encodable(value) and 1 <= len(value.encode()) <= MAX_FREE_ID_BYTES
+
+
+def _is_encodable(value: str) -> bool:
+    """Whether a text is one that UTF-8 can carry."""
     try:
-        return 1 <= len(value.encode()) <= MAX_FREE_ID_BYTES
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def check_free_id(value: object, field: str) -> str:
@@ -176,7 +182,7 @@ def check_resources(resources: Any) -> NamedResources:
 
 
 def check_spans(spans: Sequence[Span]) -> None:
-    """Refuse what is no span, and sequence ids beyond 63 bits."""
+    """Refuse what is no span, sequence ids beyond 63 bits, and span ids that cannot be kept outside of JSON."""
     for span in spans:
         if not isinstance(span, Span):
             raise InvalidRequestError(f"spans: expected Span, got {type(span).__name__}")
@@ -184,6 +190,8 @@ def check_spans(spans: Sequence[Span]) -> None:
             raise InvalidRequestError(
                 f"sequence_id: expected an integer from 0 to {MAX_SEQUENCE_ID - 1}, got {span.sequence_id}"
             )
+        if not _is_encodable(span.span_id):
+            raise InvalidRequestError(f"span_id: expected text without lone surrogates, got {span.span_id!r:.200}")
 
 
 def copy_items(mapping: Any, field: str) -> list[tuple[Any, Any]]:

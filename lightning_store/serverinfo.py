@@ -10,6 +10,7 @@ from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lightning_store.backends.redis.settings import tls_options
 from lightning_store.connect import check_url, redact
 from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, StoreUnavailableError
 
@@ -52,9 +53,9 @@ def plain_client(url: str) -> Generator[Client, None, None]:
     check_url(url)
     try:
         client = _connect(url)
-    except (TypeError, ValueError) as error:
-        # What the driver says about an option that it does not know may quote the URL.
-        raise InvalidRequestError(f"the store's URL has an option that cannot be used: {redact(url)}") from error
+    except (TypeError, ValueError):
+        # Without the cause: what the driver says about an option that it does not know may quote the URL.
+        raise InvalidRequestError(f"the store's URL has an option that cannot be used: {redact(url)}") from None
     try:
         with client:
             yield client
@@ -65,6 +66,7 @@ def plain_client(url: str) -> Generator[Client, None, None]:
 def _connect(url: str) -> Client:
     client = redis.Redis.from_url(
         url,
+        **tls_options(url),
         protocol=2,
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=ANSWER_SECONDS,

@@ -46,7 +46,5 @@ for i = 5, #rollout_ids do
     cancelled[#cancelled + 1] = rollout.id
   end
 end
-if #cancelled > 0 then
-  remember(token, table.concat(cancelled, ","))
-end
+remember(token, table.concat(cancelled, ","))
 return cancelled

@@ -62,6 +62,9 @@ local function delete_rollout(rollout, stream, span_ids)
   for entry in string.gmatch(rollout.done or "", "[^,]+") do
     redis.call("XDEL", key("completed"), entry)
   end
+  if not rollout.digest and tonumber(now_text) - tonumber(rollout.start) < TOKEN_SECONDS then
+    remember(id, rollout.start .. "," .. (rollout.resources or "")) -- the call that made it may come again
+  end
   unlist(rollout)
   for _, index in ipairs({ key("rollouts"), key("status", rollout.status), key("deadlines") }) do
     redis.call("ZREM", index, id)
@@ -82,7 +85,5 @@ for i = 3, #items, 3 do
     deleted[#deleted + 1] = items[i]
   end
 end
-if #deleted > 0 then
-  remember(token, table.concat(deleted, ","))
-end
+remember(token, table.concat(deleted, ","))
 return deleted

@@ -5,13 +5,14 @@ ARGV[1] now             seconds since the epoch as text; "" reads the server's c
 ARGV[2] token           operation token
 ARGV[3] worker_id       claiming worker; "" when anonymous
 ARGV[4] lease           seconds as text; "" when there is none
-ARGV[5] queue_count     number of queues
-ARGV[6..] wanted        names of the queues, first come first, then one fresh attempt id per rollout wanted
+ARGV[5] again           "" when the call is sent for the first time
+ARGV[6] queue_count     number of queues
+ARGV[7..] wanted        names of the queues, first come first, then one fresh attempt id per rollout wanted
 Returns {more, wait, rollouts}: more is 1 when the call should be sent again with another token, because deadlines are
 still due or void entries still in the way; wait is the seconds, as text, until something may become claimable by
 itself, "" when nothing will or something was claimed; rollouts with their attempts, see shared/replies.lua. A call that
 wants no rollout answers what its token has claimed before, and bars the token: a claim under it that arrives later
-claims nothing.
+claims nothing. So does one that is sent again and finds nothing, because the first may still be on its way.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include attempts
@@ -26,7 +27,8 @@ Errors: SCHEMA_MISMATCH.
 --@include replies
 --@include status
 --@include workers
-local given, token, worker_id, lease, queue_count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local given, token, worker_id, lease, again = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local queue_count = tonumber(ARGV[6])
 local wanted = ARGV
 local failure = open(given, "always")
 if failure then
@@ -34,7 +36,7 @@ if failure then
 end
 local answer = answered(token)
 if answer then
-  for i = 6, 5 + queue_count do
+  for i = 7, 6 + queue_count do
     reconcile(wanted[i])
   end
   return { 0, "", held_claims(answer) }
@@ -42,7 +44,7 @@ end
 local more = settle_due(SETTLE_MANY)
 more = ready_retries(SETTLE_MANY) or more
 
-local next_id, claimed, remembered = 6 + queue_count, {}, {}
+local next_id, claimed, remembered = 7 + queue_count, {}, {}
 local function claim_from(name)
   while next_id <= #wanted do
     local attempt_id = wanted[next_id]
@@ -65,7 +67,7 @@ local function claim_from(name)
     next_id = next_id + 1
   end
 end
-for i = 6, 5 + queue_count do
+for i = 7, 6 + queue_count do
   claim_from(wanted[i])
   reconcile(wanted[i])
 end
@@ -81,7 +83,7 @@ if worker_id ~= "" then
   end
   write(worker)
 end
-if last or #wanted == 5 + queue_count then
+if last or again ~= "" or #wanted == 6 + queue_count then
   remember(token, table.concat(remembered, ","))
 end
 local replies = {}

@@ -35,6 +35,8 @@ for i, item in ipairs(items) do
     log_event(rollout, nil, "enqueued")
     new_ids[item.id] = nil
     replies[i] = { now_text, rollout.resources or "" }
+  elseif item.deleted then
+    replies[i] = { string.match(item.deleted, "([^,]*),(.*)") }
   else
     replies[i] = rollout_reply(item.id)
   end

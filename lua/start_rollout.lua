@@ -7,7 +7,7 @@ ARGV[3] worker_id       worker to mark busy; "" when anonymous
 ARGV[4] lease           seconds as text; "" when there is none
 ARGV[5..] rollout       one run of arguments, see shared/requests.lua
 Returns the rollout with its latest attempt, see shared/replies.lua; the stored one when the call is a repeat.
-Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
+Errors: INVALID_REQUEST, ROLLOUT_NOT_FOUND when it was deleted before the call was sent again, SCHEMA_MISMATCH.
 ]]
 --@include attempts
 --@include clock
@@ -30,6 +30,8 @@ end
 settle_due(SETTLE_FEW)
 if invalid then
   return invalid
+elseif item.deleted then
+  return redis.error_reply("ROLLOUT_NOT_FOUND Rollout " .. item.id .. " not found: it was deleted since")
 end
 
 if exists then

@@ -29,9 +29,10 @@ class Held:
 
     def interrupt(self, why: Interruption) -> None:
         """Have the work stopped; only the first reason counts."""
-        self.scope.cancelled.set()
         with contextlib.suppress(RuntimeError):  # the loop has ended, and the work with it
             self._loop.call_soon_threadsafe(self._interrupt, why)
+        # Only now: an agent that sees this and returns early must not be faster than the reason why.
+        self.scope.cancelled.set()
 
     def answered(self, state: LeaseState) -> None:
         """Take note of what a renewal said."""

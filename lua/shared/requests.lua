@@ -1,4 +1,5 @@
 --@include keys
+--@include repeats
 -- Requests for new rollouts. Each travels as a run of arguments:
 --   id, digest, task, metadata, group, n, then n times field and value of its hash
 -- digest tells whether a caller's own id is used again for the same task; "" when the client made the id. "" also
@@ -13,15 +14,19 @@ local function parse_rollout(at)
   return item, after
 end
 
--- An id that exists is a repeat if the client made it, or if its task is the same. Returns whether it exists, or an
--- error reply.
+-- An id that exists is a repeat if the client made it, or if its task is the same. So is one that the client made and
+-- that was deleted lately: what its creation answered then stands in item.deleted. Returns whether it exists or did, or
+-- an error reply.
 local function check_rollout(item)
   local stored = redis.call("HMGET", key("rollout", item.id), "status", "digest")
   if stored[1] and item.digest ~= "" and stored[2] ~= item.digest then
     return nil, redis.error_reply("INVALID_REQUEST rollout_id: " .. item.id ..
       " exists with another input or config; expected a new id or the same task")
   end
-  return stored[1] and true or false
+  if not stored[1] and item.digest == "" then
+    item.deleted = answered(item.id)
+  end
+  return (stored[1] or item.deleted) and true or false
 end
 
 -- All rollouts from an argument on, and the set of the ids that are to be created; or an error reply.

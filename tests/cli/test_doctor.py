@@ -14,6 +14,12 @@ from tests.support.command_line import CommandLine
 Doctor = Callable[..., dict[str, dict[str, str]]]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no fault of the servers here; what the doctor says of a slow one is tested with its checks."""
+    monkeypatch.setattr("lightning_store.doctor_checks.SLOW_PING_SECONDS", 5.0)
+
+
 @pytest.fixture
 def examine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], namespace: str) -> Doctor:
     """Findings of the doctor by check, and the exit code under `exit`."""

@@ -1,5 +1,6 @@
 """The command line on a terminal: drawn tables, live views, progress."""
 
+import codecs
 import os
 import pty
 import re
@@ -28,6 +29,7 @@ class Screen:
         )
         os.close(slave)
         self.text = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end in the middle of a character
 
     def wait_for(self, pattern: str) -> "re.Match[str]":
         """Read until the pattern stands on the screen behind what was found before."""
@@ -52,7 +54,7 @@ class Screen:
             data = os.read(self._master, 65536)
         except OSError:  # the other end is closed
             return False
-        self.text += data.decode()
+        self.text += self._decode(data)
         return bool(data)
 
     def close(self) -> None:

@@ -10,9 +10,7 @@ import pytest
 from lightning_store.records import RolloutConfig
 from tests.support.factories import requests_for, span_of
 from tests.support.stores import only_stores
-
-AT_ONCE = 1.0
-"""Bound for what must be immediate, on a busy machine; far below the 5 s after which a waiting worker looks again."""
+from tests.support.until import AT_ONCE, until
 
 
 async def waiting(store, **options):
@@ -21,6 +19,23 @@ async def waiting(store, **options):
     await asyncio.wait([task], timeout=0.05)
     assert not task.done()
     return task
+
+
+async def waiting_in_line(store, count):
+    """So many such tasks, in this order. The first claims before it waits, and has done so when others join it."""
+    first = await waiting(store, worker_id="first")
+
+    async def has_claimed():
+        return await store.get_worker_by_id("first") is not None
+
+    await until(has_claimed)
+    await asyncio.wait([first], timeout=0.05)
+    return [first, *[await waiting(store) for _ in range(count - 1)]]
+
+
+def start_waiting(store):
+    """The same, without a look at whether it waits: what it waits for comes by itself, however slow this machine is."""
+    return asyncio.create_task(store.dequeue_rollout(timeout=30))
 
 
 async def soon(task):
@@ -81,7 +96,7 @@ async def test_wake_up_is_quick(live_store):
         await soon(task)
         latencies.append(time.monotonic() - started)
 
-    assert min(latencies) < 0.1
+    assert min(latencies) < 0.5
 
 
 @pytest.mark.parametrize("how", ["failure", "release", "by hand", "lost lease"])
@@ -89,7 +104,8 @@ async def test_waiter_is_woken_by_whatever_queues_a_rollout(live_store, how):
     config = RolloutConfig(max_attempts=2, retry_condition=["failed", "unresponsive"])
     lease = 0.3 if how == "lost lease" else None
     started = await live_store.start_rollout("task", config=config, lease_seconds=lease)
-    task = await waiting(live_store)
+    # A lease that is lost before the waiter begins is none of its business, but no failure either.
+    task = start_waiting(live_store) if how == "lost lease" else await waiting(live_store)
     if how == "failure":
         await live_store.update_attempt(started.rollout_id, "latest", status="failed")
     elif how == "release":
@@ -105,10 +121,12 @@ async def test_waiter_is_woken_by_whatever_queues_a_rollout(live_store, how):
 async def test_waiter_is_woken_when_a_delay_is_over(live_store):
     config = RolloutConfig(max_attempts=2, retry_condition=["failed"], retry_delay_seconds=0.4)
     started = await live_store.start_rollout("task", config=config)
-    await live_store.update_attempt(started.rollout_id, "latest", status="failed")
-    task = await waiting(live_store)
+    failed = await live_store.update_attempt(started.rollout_id, "latest", status="failed")
 
-    assert (await soon(task)).rollout_id == started.rollout_id
+    claimed = await soon(start_waiting(live_store))
+
+    assert claimed.rollout_id == started.rollout_id
+    assert claimed.attempt.start_time - failed.end_time >= 0.399
 
 
 @only_stores("memory", "redis")
@@ -120,7 +138,7 @@ async def test_waiter_is_woken_when_a_delay_that_began_later_is_over(live_store)
 
     await live_store.update_attempt(started.rollout_id, "latest", status="failed")
 
-    assert (await asyncio.wait_for(task, 8)).rollout_id == started.rollout_id
+    assert (await asyncio.wait_for(task, 15)).rollout_id == started.rollout_id
 
 
 async def test_bulk_claim_returns_as_soon_as_it_has_one(live_store):
@@ -133,7 +151,7 @@ async def test_bulk_claim_returns_as_soon_as_it_has_one(live_store):
 
 
 async def test_waiters_are_served_in_the_order_they_began(live_store):
-    tasks = [await waiting(live_store) for _ in range(4)]
+    tasks = await waiting_in_line(live_store, 4)
 
     for number, task in enumerate(tasks):
         await live_store.enqueue_rollout(number)
@@ -145,9 +163,10 @@ async def test_one_rollout_wakes_one_waiter(live_store):
     tasks = [await waiting(live_store) for _ in range(3)]
     await live_store.enqueue_rollout("task")
 
-    done, pending = await asyncio.wait(tasks, timeout=0.3)
+    done, pending = await asyncio.wait(tasks, timeout=AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
 
     assert (len(done), len(pending)) == (1, 2)
+    assert not (await asyncio.wait(pending, timeout=0.3))[0]
     await live_store.enqueue_many_rollouts(requests_for([1, 2]))
     assert all([await soon(task) for task in pending])
 
@@ -180,7 +199,7 @@ async def test_waiters_on_other_queues_sleep_on(live_store):
 
 
 async def test_void_entry_wakes_nobody_for_nothing(live_store):
-    task = await waiting(live_store, timeout=0.5)
+    task = await waiting(live_store)
     await live_store.enqueue_rollout(1, rollout_id="r")
     winner = await soon(task)
     other = await waiting(live_store)
@@ -281,3 +300,25 @@ async def test_busy_store_serves_waiters_and_others_alike(live_store):
     await live_store.enqueue_many_rollouts(requests_for(range(3)))
 
     assert len({(await soon(task)).rollout_id for task in tasks}) == 3
+
+
+@only_stores("redis", "fakeredis", "repeated_redis")
+async def test_waits_go_on_when_the_store_is_closed_meanwhile(live_store, open_again):
+    """On Redis only, where connections are closed; closing ends waits in memory, and the event loop of a thread."""
+    others = open_again(live_store)
+    started = await live_store.start_rollout("task")
+    tasks = [
+        await waiting(live_store, lease_seconds=60),
+        asyncio.create_task(live_store.wait_for_rollouts(rollout_ids=[started.rollout_id])),
+        asyncio.create_task(live_store.completions(timeout=30)),
+    ]
+    await asyncio.wait(tasks, timeout=0.1)
+    await live_store.close()
+    await asyncio.wait(tasks, timeout=0.1)
+
+    await others.enqueue_rollout("more")
+    await others.update_attempt(started.rollout_id, "latest", status="succeeded")
+
+    claimed, [finished], page = await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    assert claimed.input == "more"
+    assert finished.rollout_id == page.items[0].rollout_id == started.rollout_id

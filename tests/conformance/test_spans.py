@@ -166,6 +166,15 @@ async def test_changing_a_span_afterwards_does_not_change_the_store(store):
     assert (stored.attributes, stored.name) == ({"list": [1]}, "step")
 
 
+async def test_span_id_that_is_no_text_is_refused(store):
+    started = await store.start_rollout(input={})
+
+    with pytest.raises(InvalidRequestError, match="span_id"):
+        await store.add_many_spans([span_of(started), span_of(started, span_id="a\ud800")])
+
+    assert await sequence_ids(store, started.rollout_id) == []
+
+
 async def test_sequence_id_is_bounded(store):
     started = await store.start_rollout("task")
     await store.add_span(span_of(started, sequence_id=2**63 - 1))

@@ -135,18 +135,22 @@ async def test_many_threads_with_a_loop_each_use_one_store_at_once(store):
 async def test_algorithm_and_server_use_one_store_from_two_loops_at_once(live_store):
     """Not the bare memory store: it belongs to one thread at a time."""
     total = 20
+    over = threading.Event()
 
     async def runner(_number):
         done = 0
-        while claimed := await live_store.dequeue_rollout("w", timeout=0.5):
-            await live_store.update_attempt(claimed.rollout_id, claimed.attempt.attempt_id, status="succeeded")
-            done += 1
+        while not over.is_set():
+            claimed = await live_store.dequeue_rollout("w", timeout=0.2)
+            if claimed is not None:
+                await live_store.update_attempt(claimed.rollout_id, claimed.attempt.attempt_id, status="succeeded")
+                done += 1
         return done
 
     runners = asyncio.create_task(asyncio.to_thread(on_threads, 2, runner))
     created = await live_store.enqueue_many_rollouts(requests_for(range(total)))
     ids = [rollout.rollout_id for rollout in created]
     finished = await live_store.wait_for_rollouts(rollout_ids=ids, timeout=30)
+    over.set()
 
     assert [rollout.rollout_id for rollout in finished] == ids
     assert sum(await runners) == total

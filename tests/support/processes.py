@@ -1,6 +1,7 @@
 """Looking at processes from outside."""
 
 import time
+from collections.abc import Callable
 
 import psutil
 
@@ -20,8 +21,13 @@ def all_command_lines() -> str:
 
 def wait_until_gone(pid: int, timeout_seconds: float = 15.0) -> bool:
     """Watch until the process is gone; False when it still runs at the end."""
+    return wait_until(lambda: is_gone(pid), timeout_seconds)
+
+
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 15.0) -> bool:
+    """Look again and again until a condition holds; False when it still does not at the end."""
     deadline = time.monotonic() + timeout_seconds
-    while not is_gone(pid):
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)

@@ -1,8 +1,11 @@
-"""A TCP proxy before a Redis server that loses answers, cuts connections and stands still, on command."""
+"""A TCP proxy before a Redis server that loses answers, cuts, delays and freezes connections, on command."""
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
 from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -13,18 +16,44 @@ _CHUNK: Final = 1 << 16
 # What a client says before its first command; that these answers are lost is another fault.
 _HANDSHAKE: Final = (b"AUTH", b"CLIENT", b"SELECT", b"HELLO")
 
+_COMMAND: Final = re.compile(rb"\*\d+\r\n\$\d+\r\n")
+
 Judge = Callable[[bytes], bool]
-"""Whether the answer to what a client sent is to be lost."""
+"""Whether what a client sent meets with a fault."""
+
+
+class Fault(Enum):
+    """What may happen to a message and its answer."""
+
+    LOST_ANSWER = "the server has executed it, the client sees the connection end"
+    CUT_BEFORE = "the connection ends before the server has any of it"
+    HALF_MESSAGE = "the connection ends when the server has half of it"
+    CUT_AFTER = "the connection ends as soon as the server was sent it"
+    HALF_ANSWER = "the connection ends when the client has half of the answer"
+    DELAY = "the answer comes late"
+    FROZEN_ANSWER = "the answer comes when the client has given up"
+    FROZEN_MESSAGE = "the server gets it when the client has given up, and has perhaps sent it again"
+    REFUSAL = "an error is answered in the server's place"
+
+
+@dataclass
+class _Link:
+    """What happens to a connection, and whether its server has answered since."""
+
+    fault: Fault | None = None
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Proxy:
     """Passes everything on between clients and a server, unless told otherwise; use it as a context.
 
     Attributes:
-        judge: Decides for every message of a client whether its answer is lost: the server has executed it, the client
-            sees the connection end. None loses nothing.
+        judge: Decides for every message of a client whether it meets with the fault. None: no message does.
+        fault: What happens then.
+        seconds: How long a delay or freeze lasts; a freeze should be longer than clients wait.
+        refusal: What is answered in the server's place, with its code first.
         meanwhile: Is awaited when an answer is lost, before the client learns of it; None does nothing.
-        lost: How many answers were lost.
+        lost: How many messages met with the fault.
     """
 
     def __init__(self, url: str) -> None:
@@ -34,11 +63,15 @@ class Proxy:
             url: Of the server, on TCP.
         """
         self.judge: Judge | None = None
+        self.fault = Fault.LOST_ANSWER
+        self.seconds = 0.3
+        self.refusal = "LOADING"
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self.lost = 0
         self._target = urlsplit(url)
         self._moving = asyncio.Event()
         self._moving.set()
+        self._held = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -80,6 +113,11 @@ class Proxy:
         """Go on after `freeze`; nothing was lost."""
         self._moving.set()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether everything that was frozen has been passed on and answered."""
+        return self._held == 0
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -97,14 +135,15 @@ class Proxy:
         here: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         there: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        doomed = asyncio.Event()
+        link = _Link()
         writers = (here[1], there[1])
         self._writers.update(writers)
-        both = [asyncio.ensure_future(self._forth(here[0], there[1], doomed)),
-                asyncio.ensure_future(self._back(there[0], here[1], doomed))]  # fmt: skip
+        both = [asyncio.ensure_future(self._forth(here, there[1], link)),
+                asyncio.ensure_future(self._back(there[0], here[1], link))]  # fmt: skip
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            link.answered.set()
             for writer in writers:
                 writer.transport.abort()
             self._writers.difference_update(writers)
@@ -112,28 +151,71 @@ class Proxy:
             for pump in both:
                 pump.exception()
 
-    async def _forth(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
-        while message := await reader.read(_CHUNK):
-            if self.judge is not None and not any(word in message[:40] for word in _HANDSHAKE) and self.judge(message):
-                doomed.set()
+    async def _forth(
+        self, here: tuple[asyncio.StreamReader, asyncio.StreamWriter], there: asyncio.StreamWriter, link: _Link
+    ) -> None:
+        while message := await here[0].read(_CHUNK):
+            if self._meets_fault(message):
+                link.fault = self.fault
             await self._moving.wait()
-            writer.write(message)
-            await writer.drain()
-
-    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
-        while message := await reader.read(_CHUNK):
-            await self._moving.wait()
-            if doomed.is_set():
+            if link.fault is Fault.FROZEN_MESSAGE:
+                await self._pass_on_late(message, there, link)
+                return
+            if link.fault is Fault.REFUSAL:
+                here[1].write(f"-{self.refusal}\r\n".encode() * len(_COMMAND.findall(message)))
+                link.fault = None
                 self.lost += 1
+                continue
+            if link.fault is Fault.HALF_MESSAGE:
+                message = message[: len(message) // 2]
+            if link.fault is not Fault.CUT_BEFORE:
+                there.write(message)
+                await there.drain()
+            if link.fault in {Fault.CUT_BEFORE, Fault.HALF_MESSAGE, Fault.CUT_AFTER}:
+                self.lost += 1
+                return
+
+    def _meets_fault(self, message: bytes) -> bool:
+        shaken = not any(word in message[:40] for word in _HANDSHAKE)
+        return self.judge is not None and shaken and self.judge(message)
+
+    async def _pass_on_late(self, message: bytes, there: asyncio.StreamWriter, link: _Link) -> None:
+        """The client has long given up; the server must execute it for all that."""
+        self.lost += 1
+        self._held += 1
+        try:
+            await asyncio.sleep(self.seconds)
+            there.write(message)
+            await there.drain()
+            await link.answered.wait()
+        finally:
+            self._held -= 1
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link) -> None:
+        while message := await reader.read(_CHUNK):
+            await self._moving.wait()
+            fault, link.fault = link.fault, None
+            if fault is not None:
+                self.lost += fault is not Fault.FROZEN_MESSAGE
                 if self.meanwhile is not None:
                     await self.meanwhile()
+            if fault is Fault.FROZEN_MESSAGE:
+                link.answered.set()
+                continue
+            if fault is Fault.LOST_ANSWER:
                 return
+            if fault is Fault.HALF_ANSWER:
+                writer.write(message[: len(message) // 2])
+                await writer.drain()
+                return
+            if fault in {Fault.DELAY, Fault.FROZEN_ANSWER}:
+                await asyncio.sleep(self.seconds)
             writer.write(message)
             await writer.drain()
 
 
 def the_first(word: bytes = b"") -> Judge:
-    """Loses the answer to the first message that contains a word."""
+    """Chooses the first message that contains a word."""
     left = 1
 
     def judge(message: bytes) -> bool:
@@ -146,7 +228,7 @@ def the_first(word: bytes = b"") -> Judge:
 
 
 def every_other() -> Judge:
-    """Loses the first answer, not the second, and so on: that of each call once, if calls come one by one."""
+    """Chooses the first message, not the second, and so on: that of each call once, if calls come one by one."""
     count = 0
 
     def judge(_: bytes) -> bool:
@@ -158,6 +240,6 @@ def every_other() -> Judge:
 
 
 def now_and_then(probability: float, seed: int) -> Judge:
-    """Loses answers at random."""
+    """Chooses messages at random."""
     dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
     return lambda _: dice.random() < probability

@@ -6,6 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 PATIENCE_SECONDS: Final = 30.0
+AT_ONCE: Final = 3.0
+"""Bound for what must be immediate, on a machine that stands still now and then: it only has to be below the 4 s after
+which whoever waits on Redis looks by itself at the earliest."""
+
 _LOOK_SECONDS: Final = 0.005
 
 

@@ -110,7 +110,7 @@ async def test_the_first_runner_that_holds_rollouts_is_killed(children, module):
 
 
 def test_leaving_the_block_ends_every_child(tmp_path, module, monkeypatch):
-    monkeypatch.setattr("lightning_store.demo.processes.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("lightning_store.demo.processes.STOP_SECONDS", 2.0)  # for the others, who end when asked
     with Children(tmp_path / "logs", {}) as children:
         quiet = children.start("quiet", module("sleeps", SLEEP))
         stubborn = children.start("stubborn", module("stays", STUBBORN), is_read=True)

@@ -171,12 +171,13 @@ async def test_healthz_is_ok_while_sweeps_are_completed(store):
 
 
 async def test_healthz_is_503_when_no_sweep_was_completed_in_time(store, monkeypatch):
-    monkeypatch.setattr(healthcheck, "HEALTHY_MARGIN_SECONDS", 0.0)
     store.gates["expire_attempts"] = asyncio.Event()
     async with running(store, port=0) as daemon:
-        while daemon.health()[0]:  # noqa: ASYNC110 - time has to pass
-            await asyncio.sleep(0.01)
-        status, _, body = await ask(daemon)
+        with monkeypatch.context() as hasty:
+            hasty.setattr(healthcheck, "HEALTHY_MARGIN_SECONDS", 0.0)
+            while daemon.health()[0]:  # noqa: ASYNC110 - time has to pass
+                await asyncio.sleep(0.01)
+            status, _, body = await ask(daemon)
         assert (status, json.loads(body)["status"]) == (503, "late")
         store.gates["expire_attempts"].set()
         await sweeps(daemon, 1)

@@ -148,9 +148,10 @@ async def test_delayed_retry_wakes_who_waits_when_it_is_ready():
     store = InMemoryLightningStore()
     config = RolloutConfig(max_attempts=2, retry_condition=["failed"], retry_delay_seconds=0.05)
     started = await store.start_rollout("task", config=config)
-    await store.update_attempt(started.rollout_id, "latest", status="failed")
-    assert await store.dequeue_rollout() is None
-    assert (await store.dequeue_rollout(timeout=10)).attempt.sequence_id == 2
+    failed = await store.update_attempt(started.rollout_id, "latest", status="failed")
+    again = (await store.dequeue_rollout(timeout=10)).attempt
+    assert again.sequence_id == 2
+    assert again.start_time - failed.end_time >= 0.049
 
 
 async def test_waits_are_in_real_time_when_the_clock_stands_still():
@@ -161,7 +162,7 @@ async def test_waits_are_in_real_time_when_the_clock_stands_still():
     began = loop.time()
     assert await store.dequeue_rollout(timeout=0.05) is None
     assert await store.wait_for_rollouts(rollout_ids=[started.rollout_id], timeout=0.05) == []
-    assert 0.09 < loop.time() - began < 5
+    assert loop.time() - began > 0.09
 
 
 async def test_closing_ends_all_waits():
@@ -172,7 +173,7 @@ async def test_closing_ends_all_waits():
     tasks = [asyncio.create_task(call) for call in calls]
     await turns()
     await store.close()
-    claimed, finished, page = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    claimed, finished, page = await asyncio.wait_for(asyncio.gather(*tasks), 30)
     assert (claimed, finished, page.items) == (None, [], [])
     assert await store.dequeue_rollout(timeout=60) is None
 
@@ -213,7 +214,7 @@ def test_wait_on_a_closed_loop_hinders_nobody():
     loop.close()
 
     async def work_for_another():
-        task = asyncio.create_task(store.dequeue_rollout(timeout=5))
+        task = asyncio.create_task(store.dequeue_rollout(timeout=30))
         await turns()
         await store.enqueue_rollout("task")
         return (await task).input

@@ -45,7 +45,8 @@ TRAILING = " script: 34710d20d43fa272dcf23978a74b173836e50c6b, on @user_script:1
         ("redis://user:word@[::1]:7", Connection, {"host": "::1", "port": 7, "username": "user", "password": "word"}),
         ("redis://example/", Connection, {"host": "example"}),
         ("redis://example?db=5", Connection, {"host": "example", "db": 5}),
-        ("rediss://example:7", SSLConnection, {"host": "example", "port": 7}),
+        ("rediss://example:7", SSLConnection, {"host": "example", "port": 7, "ssl_check_hostname": True}),
+        ("rediss://example?ssl_check_hostname=no", SSLConnection, {"host": "example", "ssl_check_hostname": False}),
         ("rediss://example?ssl_cert_reqs=none", SSLConnection, {"host": "example", "ssl_cert_reqs": "none"}),
         ("unix:///run/redis.sock?db=2", UnixDomainSocketConnection, {"path": "/run/redis.sock", "db": 2}),
         ("unix://:word@/run/redis.sock", UnixDomainSocketConnection, {"path": "/run/redis.sock", "password": "word"}),
@@ -66,7 +67,7 @@ async def test_url_does_not_decide_how_calls_are_sent(option: str) -> None:
     connection = settings.connection()
 
     assert settings.max_connections == 32
-    assert connection.retry.get_retries() == 0
+    assert connection.retry._retries == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
 
 
@@ -144,7 +145,7 @@ async def test_lent_client_does_not_decide_how_calls_are_sent() -> None:
     lent = redis.Redis(decode_responses=True, protocol=3, health_check_interval=3, encoding="x")
     connection = settings_for(lent).connection()
 
-    assert connection.retry.get_retries() == 0
+    assert connection.retry._retries == 0
     assert (connection.protocol, connection.health_check_interval) == (2, 0)
     assert (connection.encoder.decode_responses, connection.encoder.encoding) == (False, "utf-8")
 
@@ -180,6 +181,24 @@ def test_settings_survive_pickling() -> None:
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own bytes
 
 
+@pytest.mark.parametrize(
+    ("limits", "needed"),
+    [
+        ({}, 60),
+        ({"retry_seconds": 120.0}, 240),
+        ({"retry_seconds": 0.5, "socket_seconds": 10.0}, 20),
+        ({"retry_seconds": 1.0, "socket_seconds": 0.1}, 2),
+    ],
+)
+def test_answers_are_kept_for_twice_as_long_as_calls_are_sent_again(limits: dict[str, float], needed: int) -> None:
+    RedisLightningStore("redis://example", token_seconds=needed, **limits)
+
+    with pytest.raises(InvalidRequestError, match=f"token_seconds: expected at least {needed}, twice the longer of"):
+        RedisLightningStore("redis://example", token_seconds=needed - 1, **limits)
+    with pytest.raises(InvalidRequestError, match="token_seconds"):
+        RedisLightningStore("redis://example", token_seconds=float("nan"), **limits)  # type: ignore[arg-type]
+
+
 # -- pool ------------------------------------------------------------------------------------------------------------
 
 
@@ -188,19 +207,18 @@ def server() -> fakeredis.FakeServer:
     return fakeredis.FakeServer()
 
 
-def pool_for(server: fakeredis.FakeServer, *, most: int = 1, blocking_seconds: float = 0.0, **limits: Any) -> Pool:
-    settings = settings_for(fakeredis.FakeAsyncRedis(server=server), **limits)
-    return Pool(settings, most=most, blocking_seconds=blocking_seconds)
+def pool_for(server: fakeredis.FakeServer, *, most: int = 1, **limits: Any) -> Pool:
+    return Pool(settings_for(fakeredis.FakeAsyncRedis(server=server), **limits), most=most)
 
 
 async def test_blocking_connections_wait_longer_than_they_block(server: fakeredis.FakeServer) -> None:
     with pytest.raises(redis_errors.TimeoutError, match="no answer within"):
         await pool_for(server, socket_seconds=0.1).send([("BLPOP", "x", "0.3")])
-    assert await pool_for(server, socket_seconds=0.1, blocking_seconds=5.0).send([("BLPOP", "x", "0.3")]) == [None]
+    assert await pool_for(server, socket_seconds=0.1).send([("BLPOP", "x", "0.3")], blocking_seconds=5) == [None]
 
 
 async def test_pool_waits_for_a_connection_instead_of_raising(server: fakeredis.FakeServer) -> None:
-    pool = pool_for(server, blocking_seconds=5.0)
+    pool = pool_for(server)
     first = asyncio.ensure_future(pool.send([("BLPOP", "x", "5")]))
     await asyncio.sleep(0)
     second = asyncio.ensure_future(pool.send([("PING",)]))
@@ -213,7 +231,7 @@ async def test_pool_waits_for_a_connection_instead_of_raising(server: fakeredis.
 
 
 async def test_pool_that_stays_full_is_an_outage(server: fakeredis.FakeServer) -> None:
-    pool = pool_for(server, blocking_seconds=5.0, retry_seconds=0.05)
+    pool = pool_for(server, retry_seconds=0.05)
     first = asyncio.ensure_future(pool.send([("BLPOP", "x", "0.3")]))
     await asyncio.sleep(0)
 
@@ -232,8 +250,24 @@ async def test_answer_that_is_an_error_stands_in_its_place(server: fakeredis.Fak
     assert isinstance(error, redis_errors.ResponseError)
 
 
+async def test_closed_pool_opens_nothing_more(server: fakeredis.FakeServer) -> None:
+    pool = pool_for(server)
+    first = asyncio.ensure_future(pool.send([("BLPOP", "x", "0.3")]))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(pool.send([("PING",)]))
+    await asyncio.sleep(0)
+    await pool.close()
+    await asyncio.wait([first, second])
+
+    assert isinstance(second.exception(), redis_errors.ConnectionError)
+    with pytest.raises(redis_errors.ConnectionError):
+        await pool.send([("PING",)])
+    assert not any(connection.is_connected for connection in pool._connections)
+    first.exception()
+
+
 async def test_cancelled_call_leaves_no_answer_to_the_next(server: fakeredis.FakeServer) -> None:
-    pool = pool_for(server, blocking_seconds=5.0)
+    pool = pool_for(server)
     task = asyncio.ensure_future(pool.send([("BLPOP", "x", "5")]))
     await asyncio.sleep(0)
     task.cancel()
@@ -280,6 +314,8 @@ OUTAGES = [
     redis_errors.ResponseError(WRAPPED + "-READONLY You can't write against a read only replica."),
     redis_errors.ClusterDownError("CLUSTERDOWN The cluster is down"),
     redis_errors.TryAgainError("Multiple keys request during rehashing of slot"),
+    redis_errors.MovedError("3999 127.0.0.1:6381"),
+    redis_errors.AskError("3999 127.0.0.1:6381"),
     redis_errors.MasterDownError("Link with MASTER is down and replica-serve-stale-data is set to 'no'."),
     redis_errors.ResponseError("MISCONF Redis is configured to save RDB snapshots, but it is currently not able to"),
     redis_errors.ResponseError(WRAPPED + "-MISCONF Redis is configured to save RDB snapshots, but it is currently"),
@@ -304,6 +340,14 @@ def test_outage_is_worth_another_try_and_then_unavailable(error: Exception) -> N
     assert is_transient(error)
     assert type(meant) is StoreUnavailableError
     assert meant.retryable
+
+
+@pytest.mark.parametrize("error", [redis_errors.MovedError, redis_errors.AskError])
+def test_node_of_a_cluster_is_told_as_such(error: Any) -> None:
+    code = "MOVED" if error is redis_errors.MovedError else "ASK"
+
+    with pytest.raises(StoreUnavailableError, match=rf"node of a Cluster .*\({code} 3999 127.0.0.1:6381\)"):
+        raise translated(error("3999 127.0.0.1:6381"))
 
 
 FULL = [

@@ -12,10 +12,7 @@ from lightning_store.backends.redis.keys import Keys
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.backends.redis.waiting import Watcher, is_earlier, last_entry
 from lightning_store.errors import InternalStoreError, StoreUnavailableError
-from tests.support.until import until
-
-SOON = 2.0
-"""Bound for what must be immediate; below the 4 s after which a waiter looks by itself at the earliest."""
+from tests.support.until import AT_ONCE, until
 
 
 @pytest.fixture
@@ -68,7 +65,7 @@ async def watching(
 
 
 async def test_time_that_ends_in_an_outage_is_no_empty_answer(store, server):
-    task = await waiting(store, timeout=0.5)
+    task = await waiting(store, timeout=2)
     server.connected = False
 
     with pytest.raises(StoreUnavailableError):
@@ -76,7 +73,7 @@ async def test_time_that_ends_in_an_outage_is_no_empty_answer(store, server):
 
 
 async def test_completions_that_end_in_an_outage_are_no_empty_page(store, server):
-    [task] = await watching(store, store.completions(timeout=0.5))
+    [task] = await watching(store, store.completions(timeout=2))
     server.connected = False
 
     with pytest.raises(StoreUnavailableError):
@@ -85,7 +82,7 @@ async def test_completions_that_end_in_an_outage_are_no_empty_page(store, server
 
 async def test_wait_that_ends_in_an_outage_is_no_empty_answer(store, server):
     queued = await store.enqueue_rollout("task")
-    [task] = await watching(store, store.wait_for_rollouts(rollout_ids=[queued.rollout_id], timeout=0.5))
+    [task] = await watching(store, store.wait_for_rollouts(rollout_ids=[queued.rollout_id], timeout=2))
     server.connected = False
 
     with pytest.raises(StoreUnavailableError):
@@ -93,7 +90,7 @@ async def test_wait_that_ends_in_an_outage_is_no_empty_answer(store, server):
 
 
 async def test_hint_that_was_lost_costs_no_work_at_the_end_of_the_time(store, raw):
-    task = await waiting(store, timeout=0.6)
+    task = await waiting(store, timeout=2)
     # The entry comes without a token, as if a cancelled reader had taken it along.
     queued = await store.enqueue_rollout("task", queue="elsewhere")
     raw.rename(key(store, "queue", "elsewhere"), key(store, "queue", "default"))
@@ -109,7 +106,7 @@ async def test_reader_that_fails_fails_its_waiters(store, raw):
     third = asyncio.create_task(store.dequeue_rollout(queues=["broken"], timeout=30))
 
     with pytest.raises(InternalStoreError):
-        await asyncio.wait_for(third, SOON)
+        await asyncio.wait_for(third, AT_ONCE)
     for task in (first, second):
         assert not task.done()
         task.cancel()
@@ -121,7 +118,7 @@ async def test_waiters_are_failed_by_a_reader_that_fails_later(store, raw):
     raw.set(key(store, "wake", "second"), "no list")
     raw.rpush(key(store, "wake", "first"), "1")  # wakes one; the reader meets the other key when it reads on
 
-    done, _ = await asyncio.wait(tasks, timeout=SOON)
+    done, _ = await asyncio.wait(tasks, timeout=AT_ONCE)
     assert len(done) == 3
     for task in done:
         assert isinstance(task.exception(), InternalStoreError)
@@ -135,7 +132,7 @@ async def test_watchers_are_failed_by_a_feed_that_fails(store, raw):
     )
     raw.xadd(key(store, "completed"), {"nothing": "of ours"})
 
-    done, _ = await asyncio.wait(tasks, timeout=SOON)
+    done, _ = await asyncio.wait(tasks, timeout=AT_ONCE)
     assert len(done) == 2
     assert all(isinstance(task.exception(), Exception) for task in done)
 
@@ -144,13 +141,13 @@ async def test_feed_can_be_joined_again_after_it_failed(store, raw):
     queued = await store.enqueue_rollout("task")
     [waits] = await watching(store, store.wait_for_rollouts(rollout_ids=[queued.rollout_id]))
     entry = raw.xadd(key(store, "completed"), {"nothing": "of ours"})
-    await asyncio.wait([waits], timeout=SOON)
+    await asyncio.wait([waits], timeout=AT_ONCE)
     waits.exception()
     raw.xdel(key(store, "completed"), entry)
 
     [again] = await watching(store, store.wait_for_rollouts(rollout_ids=[queued.rollout_id]))
     await store.update_rollout(queued.rollout_id, status="succeeded")
-    assert len(await asyncio.wait_for(again, SOON)) == 1
+    assert len(await asyncio.wait_for(again, AT_ONCE)) == 1
 
 
 async def test_infinite_wait_outlives_an_outage(store, server):
@@ -210,7 +207,7 @@ async def test_watcher_collects_notes():
     watcher.note(["a"])
     watcher.note(["b"])
 
-    assert await watcher.wait(SOON)
+    assert await watcher.wait(AT_ONCE)
     assert watcher.finished == {"a", "b"}
     assert not await watcher.wait(0.01)
 
@@ -219,7 +216,7 @@ async def test_watcher_is_asked_to_look_again():
     watcher = Watcher()
     watcher.look_again()
 
-    assert await watcher.wait(SOON)
+    assert await watcher.wait(AT_ONCE)
     assert watcher.recheck
 
 

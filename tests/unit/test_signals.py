@@ -73,8 +73,9 @@ def test_last_resort_ends_the_process(exits, fails, code):
 
 
 def test_last_resort_that_was_disarmed_does_nothing(exits):
-    resort = LastResort(0.05, lambda: None)
+    resort = LastResort(60, lambda: None)
     resort.arm()
     resort.disarm()
     resort._timer.join(10)
+    assert not resort._timer.is_alive()
     assert exits == []

@@ -24,6 +24,7 @@ from lightning_store.scope import SCOPES, AttemptScope, cancelled, current_scope
 from lightning_store.threaded import LightningStoreThreaded
 from lightning_store.tracing import AttemptSpanProcessor, agent_tracer, emit_reward, start_root_span
 from tests.support.faulty import FaultyStore
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -90,9 +91,11 @@ async def test_spans_are_numbered_in_the_order_in_which_they_ended(store, rollou
 
 
 async def test_spans_travel_in_batches(store, rollout, exporter):
+    store.gates["add_many_spans"] = asyncio.Event()
     exporter.export([finished_span(rollout) for _ in range(600)])
+    store.gates["add_many_spans"].set()
     await flushed(exporter, rollout)
-    assert store.calls["add_many_spans"] <= 5
+    assert store.calls["add_many_spans"] <= 4  # one that had begun, and three of at most 256 spans
 
 
 async def test_batches_are_bounded_in_bytes(store, rollout):
@@ -137,6 +140,23 @@ async def test_export_does_not_wait_for_the_store(store, rollout, exporter):
     assert not exporter.force_flush(50)
     store.gates["add_many_spans"].set()
     await flushed(exporter, rollout)
+
+
+async def test_flush_after_the_last_span_was_stored_does_not_wait(rollout, exporter, monkeypatch):
+    """Also just then, when the exporter has not yet noticed that there is nothing more to send."""
+    flushes = []
+    take = exporter._take
+
+    def flush_and_take(channel):
+        if not channel.unsettled:
+            flushes.append(exporter.flushed(channel.identity))
+        return take(channel)
+
+    monkeypatch.setattr(exporter, "_take", flush_and_take)
+    exporter.export([finished_span(rollout)])
+    await flushed(exporter, rollout)
+    await until(lambda: bool(flushes))
+    assert flushes[0].done()
 
 
 async def test_a_store_out_of_reach_is_tried_again(store, rollout, exporter):

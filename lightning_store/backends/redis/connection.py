@@ -6,6 +6,7 @@ Every call of ours may be repeated, so what is repeated here takes effect once.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
@@ -18,10 +19,13 @@ from lightning_store.backends.redis.settings import ConnectionSettings
 
 T = TypeVar("T")
 
+Send = Callable[[float], Awaitable[T]]
+"""Sends once, and waits until then at most, by the clock of the event loop."""
+
 _FIRST_DELAY: Final = 0.02
 _LONGEST_DELAY: Final = 1.0
-_BLOCK_SECONDS: Final = 10.0
 _MOST_BLOCKING: Final = 10_000
+_MOST_AT_ONCE: Final = 8  # scripts in one round trip: the server carries them out without serving others in between
 
 
 class Connections:
@@ -30,17 +34,19 @@ class Connections:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._pools = PerLoop(lambda: Pool(settings, most=settings.max_connections), Pool.hang_up)
-        self._blocking = PerLoop(
-            lambda: Pool(settings, most=_MOST_BLOCKING, blocking_seconds=_BLOCK_SECONDS), Pool.hang_up
-        )
+        self._blocking = PerLoop(lambda: Pool(settings, most=_MOST_BLOCKING), Pool.hang_up)
 
     def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
-        return self._repeat(lambda: self._send(call))
+        return self._repeat(lambda until: self._send(call, until), lambda until: self._send(call.again, until))
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one round trip; an answer that is an error of ours is returned in its place."""
-        return await self._repeat(lambda: self._send_many(calls)) if calls else []
+        """Run scripts, several in a round trip; an answer that is an error of ours is returned in its place."""
+        answers: list[Any] = []
+        for start in range(0, len(calls), _MOST_AT_ONCE):
+            send = partial(self._send_many, calls[start : start + _MOST_AT_ONCE])
+            answers += await self._repeat(send)
+        return answers
 
     async def command(self, *parts: Argument) -> Any:
         """Send one reading command; its answer."""
@@ -48,23 +54,28 @@ class Connections:
 
     async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send reading commands in one round trip; their answers."""
-        return await self._repeat(lambda: self._read_all(commands)) if commands else []
+        return await self._repeat(lambda until: self._read_all(commands, until)) if commands else []
 
-    async def block(self, *parts: Argument) -> Any:
-        """Send one command that blocks for at most 10 s on a connection of its own, once.
+    async def block(self, seconds: float, *parts: Argument) -> Any:
+        """Send one command that blocks for at most so many seconds on a connection of its own, once.
 
         Raises:
             StoreUnavailableError: The connection failed; nothing is repeated.
         """
         try:
-            return _plain(*await self._blocking.get().send([parts]))
+            return _plain(*await self._blocking.get().send([parts], blocking_seconds=seconds))
         except Exception as error:
             raise translated(error) from error
 
-    async def run_woken(self, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
-        """Send a command that blocks for at most 10 s, and with it a script, which the server runs when the wait ends.
+    async def run_woken(self, seconds: float, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
+        """Send a command that blocks, and with it a script, which the server runs when the wait ends.
 
         The script's answer comes with the wake-up: nobody has to be told first and to ask then.
+
+        Args:
+            seconds: For how long the command blocks at most.
+            blocking: The command.
+            call: The script.
 
         Returns:
             The script's answer, and the error with which the blocking command was refused.
@@ -73,7 +84,7 @@ class Connections:
             StoreUnavailableError: The connection failed; whether the script was run is not known.
         """
         try:
-            woken, answer = await self._blocking.get().send([blocking, call.by_sha])
+            woken, answer = await self._blocking.get().send([blocking, call.by_sha], blocking_seconds=seconds)
         except Exception as error:
             raise translated(error) from error
         refused = translated(woken) if isinstance(woken, Exception) and not is_transient(woken) else None
@@ -89,19 +100,19 @@ class Connections:
             if pool is not None:
                 await pool.close()
 
-    async def _send(self, call: Call) -> Any:
+    async def _send(self, call: Call, until: float) -> Any:
         pool = self._pools.get()
-        [answer] = await pool.send([call.by_sha])
+        [answer] = await pool.send([call.by_sha], until)
         if isinstance(answer, redis_errors.NoScriptError):
-            [answer] = await pool.send([call.by_text])
+            [answer] = await pool.send([call.by_text], until)
         return _plain(answer)
 
-    async def _send_many(self, calls: Sequence[Call]) -> list[Any]:
+    async def _send_many(self, calls: Sequence[Call], until: float) -> list[Any]:
         pool = self._pools.get()
-        answers = await pool.send([call.by_sha for call in calls])
+        answers = await pool.send([call.by_sha for call in calls], until)
         missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis_errors.NoScriptError)]
         if missing:
-            again = await pool.send([calls[i].by_text for i in missing])
+            again = await pool.send([calls[i].by_text for i in missing], until)
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
         for i, answer in enumerate(answers):
@@ -111,20 +122,24 @@ class Connections:
                 answers[i] = translated(answer)
         return answers
 
-    async def _read_all(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        return [_plain(answer) for answer in await self._pools.get().send(commands)]
+    async def _read_all(self, commands: Sequence[Sequence[Argument]], until: float) -> list[Any]:
+        return [_plain(answer) for answer in await self._pools.get().send(commands, until)]
 
-    async def _repeat(self, send: Callable[[], Awaitable[T]]) -> T:
+    async def _repeat(self, send: Send[T], send_again: Send[T] | None = None) -> T:
+        """Send until it is answered or the time is over; a try never waits for longer than is left, the first aside."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.retry_seconds
         delay = _FIRST_DELAY
+        latest = max(until, loop.time() + self.settings.socket_seconds)
         while True:
             try:
-                return await send()
+                return await send(latest)
             except Exception as error:
-                if not is_transient(error) or loop.time() + delay >= until:
+                pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter needs no secrecy
+                if not is_transient(error) or loop.time() + pause >= until:
                     raise translated(error) from error
-            await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter needs no secrecy
+            await asyncio.sleep(pause)
+            send, latest = send_again or send, until
             delay = min(2 * delay, _LONGEST_DELAY)
 
 

@@ -1,6 +1,7 @@
 """What all operations of the Redis store need: connections, scripts, names of keys, and the time."""
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
@@ -14,6 +15,7 @@ from lightning_store.backends.redis.waiting import CompletionFeed, WakeLine
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource
 from lightning_store.contract import Capabilities
+from lightning_store.errors import InvalidRequestError
 from lightning_store.requests import is_name
 
 CHUNK: Final = 200
@@ -56,11 +58,13 @@ class RedisCore(BaseStore):
             ids: Where ids and tokens come from; None = random ones.
             grace_seconds: After an outage longer than this, leases that come due are extended by it once. All clients
                 of a namespace must agree on it.
-            token_seconds: How long answers are kept for calls that are sent again; at least twice `retry_seconds`.
+            token_seconds: How long answers are kept for calls that are sent again; at least twice the longer of
+                `retry_seconds` and `socket_seconds`. A call that arrives later than that is taken for a new one.
             events_kept: About how many events are kept.
             max_connections: Most connections per event loop; further calls wait for one.
             socket_seconds: Longest time for one command, connecting included.
-            retry_seconds: For how long a call is repeated before StoreUnavailableError.
+            retry_seconds: For how long a call is repeated before StoreUnavailableError; its first try alone may take
+                `socket_seconds` if that is longer. Waiting calls raise it that long after their own limit is over.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
@@ -68,7 +72,13 @@ class RedisCore(BaseStore):
         super().__init__(ids=ids)
         self._keys = Keys(namespace)
         self._clock = clock
-        self._scripts = Scripts(Settings(float(grace_seconds), int(token_seconds), int(events_kept)))
+        longest = max(retry_seconds, socket_seconds)
+        if not token_seconds >= 2 * longest:
+            raise InvalidRequestError(
+                f"token_seconds: expected at least {2 * longest:g}, twice the longer of retry_seconds and "
+                f"socket_seconds, got {token_seconds:g}; or a call that is sent again could take effect twice"
+            )
+        self._scripts = Scripts(Settings(float(grace_seconds), math.ceil(token_seconds), int(events_kept)))
         self._connection_settings = settings_for(
             url_or_client, max_connections=max_connections, socket_seconds=socket_seconds, retry_seconds=retry_seconds
         )
@@ -104,14 +114,11 @@ class RedisCore(BaseStore):
     async def close(self) -> None:
         """Close the connections of the running event loop, after what cancelled calls have claimed was handed back.
 
-        The store can be used again, and opens new ones then.
+        The store can be used again, and opens new ones then; calls that wait meanwhile go on on new ones.
         """
         state = self._loops.pop()
-        if state is not None:
-            if state.feed is not None:
-                state.feed.close()
-            if state.background:
-                await asyncio.wait(state.background)
+        if state is not None and state.background:
+            await asyncio.wait(state.background)
         await self._connections.close()
 
     def _now(self) -> str:

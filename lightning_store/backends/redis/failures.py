@@ -1,6 +1,7 @@
 """What the driver's errors mean: which of them are worth another try, and which error of ours says the same."""
 
 import re
+import ssl
 from typing import Final
 
 from redis import exceptions as redis_errors
@@ -21,6 +22,7 @@ _TRANSIENT_ERRORS: Final = (
     redis_errors.ReadOnlyError,
     redis_errors.ClusterDownError,
     redis_errors.TryAgainError,
+    redis_errors.AskError,  # and with it MovedError
     redis_errors.MasterDownError,
     OSError,
 )
@@ -40,6 +42,9 @@ _WRAPPED: Final = re.compile(r"^Error running script .*?: -([A-Z]+ .*)", re.DOTA
 def _message(error: Exception) -> str:
     """What the server said, unwrapped; its first word is the code, unless the driver's class stands for it."""
     text = str(error)
+    if isinstance(error, redis_errors.AskError):
+        code = "MOVED" if isinstance(error, redis_errors.MovedError) else "ASK"
+        return f"the server is a node of a Cluster and leads to another ({code} {text}); a single server is needed"
     wrapped = _WRAPPED.match(text)
     return wrapped.group(1) if wrapped else text
 
@@ -54,9 +59,14 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, redis_errors.ResponseError) and any(text in str(error) for text in _REFUSED_IN_SCRIPT)
 
 
+def _is_distrusted(error: Exception) -> bool:
+    """Whether the server has shown a certificate that we do not trust; the driver makes a lost connection of it."""
+    return isinstance(error.__cause__ or error.__context__ or error, ssl.SSLCertVerificationError)
+
+
 def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed in a moment."""
-    if _is_refusal(error):
+    if _is_refusal(error) or _is_distrusted(error):
         return False
     return isinstance(error, _TRANSIENT_ERRORS) or _code(error) in _TRANSIENT_CODES
 
@@ -71,7 +81,7 @@ def translated(error: Exception) -> Exception:
         return AccessDeniedError(f"Redis refused access: {message}")
     if isinstance(error, redis_errors.OutOfMemoryError) or code == "OOM":
         return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
-    if is_transient(error):
+    if is_transient(error) or _is_distrusted(error):
         return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
     if code in ERRORS_BY_CODE:
         return ERRORS_BY_CODE[code](rest)

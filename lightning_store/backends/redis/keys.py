@@ -61,7 +61,10 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "none",
         "never exists: scripts delete it so that Redis lets their later writes pass when memory is full",
     ),
-    "ops:<token>": ("string", "answers of recent operations, for calls that are sent again; expire"),
+    "ops:<token>": (
+        "string",
+        "answers of recent operations, for calls that are sent again; by id, those of rollouts deleted young; expire",
+    ),
 }
 """What lies under `{ls:<namespace>}:`."""
 

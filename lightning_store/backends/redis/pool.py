@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from redis import exceptions as redis_errors
 
@@ -18,6 +18,10 @@ else:
     from async_timeout import timeout
 
 
+_BLOCKING_MARGIN: Final = 3.0
+"""Longest time for the answer once a blocking command is over; nothing is lost by asking on another connection then."""
+
+
 class Pool:
     """Sends commands on connections of its own, which are opened when needed; the one used last is used first.
 
@@ -25,39 +29,58 @@ class Pool:
     and keep records at every step.
     """
 
-    def __init__(self, settings: ConnectionSettings, *, most: int, blocking_seconds: float = 0.0) -> None:
+    def __init__(self, settings: ConnectionSettings, *, most: int) -> None:
         """Make a pool.
 
         Args:
             settings: How to reach the server.
             most: Most connections; further calls wait for one.
-            blocking_seconds: The longest that a command may block its connection.
         """
         self._settings = settings
-        self._seconds = settings.socket_seconds + blocking_seconds
         self._turns = Turns(most)
         self._connections: list[Any] = []
         self._free: list[Any] = []
+        self._is_closed = False
 
-    async def send(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def send(
+        self, commands: Sequence[Sequence[Argument]], until: float | None = None, *, blocking_seconds: float = 0.0
+    ) -> list[Any]:
         """Send commands in one go; their answers in order, errors that the server answers among them.
+
+        Args:
+            commands: What to send.
+            until: The latest time, by the clock of the event loop, to wait for a connection and for the answers; None =
+                as long as calls are repeated for the connection, as long as usual for the answers.
+            blocking_seconds: For how long the commands block the connection by themselves.
 
         Raises:
             RedisError: The connection failed, or none became free; what the server has executed is not known.
         """
-        if not await self._turns.take(self._settings.retry_seconds):
+        loop = asyncio.get_running_loop()
+        patience = self._settings.retry_seconds if until is None else until - loop.time()
+        if not await self._turns.take(patience):
             raise redis_errors.ConnectionError(f"all {len(self._connections)} connections are in use")
         try:
+            if self._is_closed:
+                raise redis_errors.ConnectionError("the connections were closed")
             connection = self._free.pop() if self._free else self._new()
+            seconds = self._settings.socket_seconds
+            if blocking_seconds:  # a connection that is dead and does not know it stops all who stand in line behind it
+                seconds = blocking_seconds + min(seconds, _BLOCKING_MARGIN)
+            elif until is not None:
+                seconds = min(seconds, until - loop.time())
             try:
-                return await self._exchange(connection, commands)
+                return await self._exchange(connection, commands, seconds)
             finally:
                 self._free.append(connection)
+                if self._is_closed:
+                    await connection.disconnect(nowait=True)
         finally:
             self._turns.pass_on()
 
     async def close(self) -> None:
-        """Close all connections; later calls open them again."""
+        """Close all connections, for good: calls that still want one are refused, as if it were lost."""
+        self._is_closed = True
         for connection in self._connections:
             await connection.disconnect()
 
@@ -67,28 +90,22 @@ class Pool:
             writer = getattr(connection, "_writer", None)
             connection._reader = connection._writer = None  # noqa: SLF001 - or it complains when it is collected
             transport = getattr(writer, "transport", None)
-            if transport is None:
-                continue
-            sock = getattr(transport, "_sock", None)
-            with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
-                transport.abort()
-            if sock is not None:
-                transport._sock = None  # noqa: SLF001 - as above
-                sock.close()
+            if transport is not None:
+                _abort(transport)
 
     def _new(self) -> Any:
         connection = self._settings.connection()
         self._connections.append(connection)
         return connection
 
-    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+    async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]], seconds: float) -> list[Any]:
         try:
-            async with timeout(self._seconds):
+            async with timeout(seconds):
                 await connection.send_packed_command(connection.pack_commands(commands))
                 return [await _answer(connection) for _ in commands]
         except asyncio.TimeoutError:
             await connection.disconnect(nowait=True)
-            raise redis_errors.TimeoutError(f"no answer within {self._seconds:g} s") from None
+            raise redis_errors.TimeoutError(f"no answer within {max(0.0, seconds):.3g} s") from None
         except (redis_errors.ConnectionError, OSError):
             # What ended this connection may have ended the idle ones too: the next call is not to find out one by one.
             for each in (connection, *self._free):
@@ -104,3 +121,16 @@ async def _answer(connection: Any) -> Any:
         return await connection.read_response(disable_decoding=True)
     except redis_errors.ResponseError as error:
         return error
+
+
+def _abort(transport: Any) -> None:
+    """Close a transport whose loop is closed; with TLS, the one below it has the socket."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    if below is not None:
+        _abort(below)  # first: Python 3.10 does not take the one above for closed when this one complains
+    sock = getattr(transport, "_sock", None)
+    with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
+        transport.abort()
+    if sock is not None:
+        transport._sock = None  # noqa: SLF001 - or it complains when it is collected
+        sock.close()

@@ -44,6 +44,9 @@ logger = logging.getLogger("lightning_store")
 
 Send = Callable[[Call], Awaitable[Any]]
 
+RESCUE_SECONDS: Final = 1.0
+"""For how long a cancelled claim waits until what it took is handed back."""
+
 _CLAIMS: Final = 2  # where the answer to a claim has the rollouts
 _CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
@@ -169,11 +172,20 @@ class RolloutOperations(QueryOperations, AttemptOperations):
                 full = len(replies) == count
                 if len(claimed) == request.limit or not (full or (more and not claimed)):
                     return claimed, float(next_seconds) if next_seconds else None
-        except (asyncio.CancelledError, StoreUnavailableError):
-            background = self._loops.get().background
-            background.add(rescue := asyncio.ensure_future(self._take_back(request, tokens)))
-            rescue.add_done_callback(background.discard)
+        except asyncio.CancelledError:
+            # For a moment, because the event loop may end with the caller.
+            await asyncio.wait({self._rescue(request, tokens)}, timeout=RESCUE_SECONDS)
             raise
+        except StoreUnavailableError:
+            self._rescue(request, tokens)
+            raise
+
+    def _rescue(self, request: ClaimRequest, tokens: Sequence[str]) -> "asyncio.Future[None]":
+        """Begin to take back what may have been claimed for a caller who is gone; `close` waits for the end of it."""
+        background = self._loops.get().background
+        background.add(rescue := asyncio.ensure_future(self._take_back(request, tokens)))
+        rescue.add_done_callback(background.discard)
+        return rescue
 
     def _claim_call(self, request: ClaimRequest, token: str, count: int) -> Call:
         return self._call(
@@ -182,6 +194,7 @@ class RolloutOperations(QueryOperations, AttemptOperations):
             token=token,
             worker_id=request.worker_id or "",
             lease=_seconds(request.lease_seconds),
+            again="",
             queue_count=len(request.queues),
             wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
         )
@@ -192,14 +205,15 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         wait = ("BLPOP", *names, f"{seconds:.3f}")
         try:
             if request.lease_seconds is not None:
-                answer, refused = await self._connections.run_woken(wait, call)
+                answer, refused = await self._connections.run_woken(seconds, wait, call)
                 if refused and not answer[_CLAIMS]:
                     raise refused
                 return answer
             # The server claims for a connection that waits, even if its host is gone. Only a lease would end that.
-            await self._connections.block(*wait)
+            await self._connections.block(seconds, *wait)
         except StoreUnavailableError:
             logger.debug("The wait for work was cut off")  # the claim itself tells whether the server is back
+            call = call.again
         return await self._connections.run(call)
 
     async def _take_back(self, request: ClaimRequest, tokens: Sequence[str]) -> None:

@@ -109,6 +109,14 @@ class Call(NamedTuple):
         return ("EVALSHA", self.script.sha, *self.tail)
 
     @property
+    def again(self) -> "Call":
+        """The same call, marked as sent before, if its script wants to know: the first may arrive after this one."""
+        if "again" not in self.script.arguments:
+            return self
+        at = 1 + int(self.tail[0]) + self.script.arguments.index("again")
+        return Call(self.script, (*self.tail[:at], "1", *self.tail[at + 1 :]))
+
+    @property
     def by_text(self) -> tuple[Argument, ...]:
         """The command that sends the script along, and thereby caches it."""
         return ("EVAL", self.script.text, *self.tail)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis import connection as sync_connection
 from redis import exceptions as redis_errors
@@ -38,7 +38,8 @@ class ConnectionSettings:
         kwargs: Arguments of redis-py's connection class; they may hold secrets and are not shown.
         max_connections: Most connections per event loop for calls that do not block; further calls wait for one.
         socket_seconds: Longest time for one command, connecting included.
-        retry_seconds: For how long a call is repeated before StoreUnavailableError.
+        retry_seconds: For how long a call is repeated before StoreUnavailableError; no try waits for longer than what
+            is left of it, but the first may take `socket_seconds`.
     """
 
     connection_class: type[Any] = field(repr=False)
@@ -69,7 +70,9 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
         InvalidRequestError: The URL or object is not understood.
     """
     if isinstance(url_or_client, str):
-        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url")
+        # An @ behind the ? means that a password may have been read as options, whose names the driver quotes.
+        is_clear = "@" not in url_or_client.partition("?")[2]
+        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url", is_clear)
     pool = getattr(url_or_client, "connection_pool", None)
     if pool is None:
         raise InvalidRequestError(
@@ -82,9 +85,19 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
     return _checked(ConnectionSettings(connection_class, lent, **limits), "url_or_client")
 
 
+def tls_options(url: str) -> dict[str, Any]:
+    """What is meant by a `rediss://` URL that does not say it: the certificate is the host's.
+
+    The drivers before redis-py 6 accept any host's certificate unless they are told.
+    """
+    parts = urlsplit(url)
+    is_checked = parts.scheme == "rediss" and "none" not in parse_qs(parts.query).get("ssl_cert_reqs", [])
+    return {"ssl_check_hostname": True} if is_checked else {}
+
+
 def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
     try:
-        kwargs: dict[str, Any] = dict(parse_url(url))
+        kwargs: dict[str, Any] = {**tls_options(url), **parse_url(url)}
         database = urlsplit(url).path.strip("/")
         if database and not url.startswith("unix:"):
             kwargs.setdefault("db", int(database))  # the driver would use database 0 for what is no number
@@ -119,11 +132,14 @@ def _understood(connection_class: type[Any], kwargs: dict[str, Any]) -> dict[str
     return {name: value for name, value in kwargs.items() if name in known or value}
 
 
-def _checked(settings: ConnectionSettings, what: str) -> ConnectionSettings:
+def _checked(settings: ConnectionSettings, what: str, is_quotable: bool = True) -> ConnectionSettings:
     """The settings, if connections can be made with them; none is opened."""
     try:
         settings.connection_class(**settings.kwargs)
     except (TypeError, ValueError, redis_errors.RedisError) as error:
-        # Without the cause, as above; the names of the options are no secret, and the driver's texts quote only those.
-        raise InvalidRequestError(f"{what}: {error}") from None
+        # Without the cause, as above; the driver's texts quote the names of options only, which are no secret.
+        reason = (
+            error if is_quotable else "an option is not understood; special characters of a password are written %XX"
+        )
+        raise InvalidRequestError(f"{what}: {reason}") from None
     return settings

@@ -171,7 +171,7 @@ class CompletionFeed:
             return FALLBACK_SECONDS if due is None else max(due, _SHORTEST_SECONDS)
         seconds = _fallback() if next_due is None else min(_fallback(), next_due)
         reply = await self._connections.block(
-            "XREAD", "COUNT", 1000, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._name, self._position
+            seconds, "XREAD", "COUNT", 1000, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._name, self._position
         )
         if not reply:
             return 0.0

@@ -1,0 +1,393 @@
+"""The network cuts, delays and freezes connections, or the server refuses: yet each call takes effect once."""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+
+import pytest
+
+from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.errors import StoreUnavailableError
+from lightning_store.operations import OPERATIONS
+from tests.support.clock import SettableClock
+from tests.support.factories import claim, requests_for, some_resources, span_of
+from tests.support.ids import CountingIds
+from tests.support.invariants import check
+from tests.support.keyspace import comparable, read_keyspace
+from tests.support.mutations import ANSWERS_MAY_DIFFER, MUTATIONS, OTEL_SPAN, RETRIED, set_scene
+from tests.support.proxy import Fault, Proxy, every_other, now_and_then, the_first
+from tests.support.until import until
+
+COROUTINES = 32
+SOCKET_SECONDS = 0.1
+FROZEN_SECONDS = 0.25
+DELAY_SECONDS = 0.05
+MISDEEDS = [fault for fault in Fault if fault is not Fault.REFUSAL]
+each_misdeed = pytest.mark.parametrize("fault", MISDEEDS, ids=lambda fault: fault.name.lower())
+
+
+@pytest.fixture
+async def proxy(redis_url):
+    async with Proxy(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def raw(redis_server):
+    with redis_server.client(decode_responses=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def store(proxy, namespace):
+    """Gives up a connection soon, and a call late."""
+    store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
+    yield store
+    proxy.judge = None
+    await store.close()
+
+
+@pytest.fixture
+async def others(redis_url, namespace):
+    """A store that no fault meets."""
+    store = RedisLightningStore(redis_url, namespace=namespace)
+    yield store
+    await store.close()
+
+
+def begin(proxy, fault, judge):
+    """From now on the messages that the judge chooses meet with the fault."""
+    proxy.fault, proxy.judge = fault, judge
+    proxy.seconds = DELAY_SECONDS if fault is Fault.DELAY else FROZEN_SECONDS
+
+
+async def end(proxy):
+    """No more faults; what was frozen has arrived."""
+    proxy.judge = None
+    await until(lambda: proxy.is_quiet)
+
+
+def scripts_only(judge):
+    """Chooses among the messages with scripts, which change something."""
+    return lambda message: b"EVAL" in message and judge(message)
+
+
+# -- every operation by itself ---------------------------------------------------------------------------------------
+
+
+async def perform(name, url, namespace, raw, proxy=None, fault=None):
+    """One operation on the scene, a fault for every other message; its answer, and all that is stored."""
+    clock = SettableClock()
+    seconds = 10.0 if proxy is None else SOCKET_SECONDS
+    store = RedisLightningStore(url, namespace=namespace, clock=clock, ids=CountingIds(), socket_seconds=seconds)
+    try:
+        scene = await set_scene(store, clock)
+        if proxy is not None:
+            begin(proxy, fault, every_other())
+        answer = await MUTATIONS[name](store, scene)
+    finally:
+        if proxy is not None:
+            await end(proxy)
+        await store.close()
+    check(raw, namespace)
+    return answer, comparable(read_keyspace(raw, namespace))
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    """By operation, what it answers and leaves stored when nothing happens."""
+    return {}
+
+
+@each_misdeed
+@pytest.mark.parametrize("name", [name for name, row in OPERATIONS.items() if row.mutates])
+async def test_effect_and_answer_are_those_of_an_undisturbed_call(
+    name, fault, redis_url, proxy, raw, namespace, undisturbed
+):
+    if name not in undisturbed:
+        undisturbed[name] = await perform(name, redis_url, f"{namespace}-calm", raw)
+    answer, keys = undisturbed[name]
+    answer_again, keys_again = await perform(name, proxy.url, f"{namespace}-disturbed", raw, proxy, fault)
+
+    assert proxy.lost > 0
+    assert keys_again == keys
+    if name not in ANSWERS_MAY_DIFFER:
+        assert answer_again == answer
+
+
+# -- every operation by 32 coroutines at once ------------------------------------------------------------------------
+
+
+class Life:
+    """What one coroutine does: every changing operation, on rollouts, a queue, a worker and resources of its own."""
+
+    finished = 5
+    """Rollouts left finished; one more is deleted."""
+    finishes = 7
+    """Changes to a finished status, without those of the rollout that is deleted."""
+    attempts = 8
+    spans = 9
+
+    def __init__(self, store, number):
+        self.store, self.name = store, f"own-{number}"
+        self.numbers = Counter()
+
+    async def live(self):
+        first, second, third = await self.begin()
+        await self.trace(first, second)
+        await self.finish(first, second, third)
+        await self.manage()
+
+    async def claim(self, **options):
+        return await claim(self.store, self.name, queues=[self.name], lease_seconds=600, **options)
+
+    async def begin(self):
+        store, name = self.store, self.name
+        requests = requests_for(["a", "b"], queue=name, group_id=name, config=RETRIED)
+        queued = [*await store.enqueue_many_rollouts(requests),
+                  await store.enqueue_rollout("c", queue=name, group_id=name)]  # fmt: skip
+        claimed = await store.dequeue_many_rollouts(limit=2, worker_id=name, queues=[name], lease_seconds=600)
+        assert [each.rollout_id for each in claimed] == [each.rollout_id for each in queued[:2]]
+        released = await self.claim(timeout=20)
+        assert (await store.release_attempt(released.rollout_id, released.attempt.attempt_id)).cause == "released"
+        again = await self.claim()
+        assert (again.rollout_id, again.attempt.sequence_id) == (queued[2].rollout_id, 2)
+        assert await store.dequeue_rollout(name, queues=[name]) is None
+        return [*claimed, again]
+
+    async def trace(self, first, second):
+        store = self.store
+        pairs = [(each.rollout_id, each.attempt.attempt_id) for each in (first, second)]
+        assert await store.renew(self.name, pairs, {"load": 1}) == ["current", "current"]
+        stored = await store.add_many_spans(
+            [span_of(each, sequence_id=0) for each in (first, second) for _ in range(3)], renumber=True
+        )
+        assert [span.sequence_id for span in stored] == [1, 2, 3, 1, 2, 3]
+        assert await store.add_span(span_of(first, sequence_id=4)) is not None
+        assert (await store.add_otel_span(*pairs[0], OTEL_SPAN)).sequence_id == 5
+        assert await store.get_next_span_sequence_id(*pairs[0]) == 6
+        assert await store.get_many_span_sequence_ids([*pairs, pairs[0]]) == [7, 4, 8]
+        assert await store.add_span(span_of(second, sequence_id=5)) is not None
+
+    async def finish(self, first, second, third):
+        store = self.store
+        await store.update_attempt(first.rollout_id, "latest", status="failed")
+        retried = await self.claim()
+        assert (retried.rollout_id, retried.attempt.sequence_id) == (first.rollout_id, 2)
+        await store.update_attempt(first.rollout_id, retried.attempt.attempt_id, status="succeeded")
+        for status in ("failed", "succeeded", "failed"):
+            await store.update_rollout(second.rollout_id, status=status)
+        anew = await store.start_attempt(third.rollout_id, self.name)
+        assert anew.attempt.sequence_id == 3
+        await store.update_attempt(third.rollout_id, anew.attempt.attempt_id, status="succeeded")
+        begun = [await store.start_rollout(n, worker_id=self.name, group_id=self.name, queue=self.name) for n in "xyz"]
+        assert await store.cancel_rollouts(group_id=self.name) == [each.rollout_id for each in begun]
+        assert await store.delete_rollouts([begun[0].rollout_id]) == [begun[0].rollout_id]
+
+    async def manage(self):
+        store = self.store
+        for version in (1, 2, 3):
+            assert (await store.update_resources(f"rs-{self.name}", some_resources())).version == version
+        assert (await store.add_resources(some_resources())).version == 1
+        assert (await store.update_worker(self.name, {"load": 2})).heartbeat_stats == {"load": 2}
+        assert (await store.expire_attempts()).transitions == []
+        assert await store.expire_workers(silent_seconds=600) == []
+
+
+def test_lives_know_every_operation():
+    """Besides `prune`, which they carry out together in the end."""
+    names = {name for function in vars(Life).values() if hasattr(function, "__code__")
+             for name in (*function.__code__.co_names, *itertools.chain.from_iterable(
+                 const.co_names for const in function.__code__.co_consts if hasattr(const, "co_names")))}  # fmt: skip
+    assert {name for name, row in OPERATIONS.items() if row.mutates} - names - {"prune", "dequeue_rollout"} == set()
+
+
+@each_misdeed
+async def test_all_operations_by_many_at_once_take_effect_once(fault, store, proxy, others, raw, namespace):
+    await Life(others, "calm").live()  # all scripts are cached then
+    await others.delete_rollouts([each.rollout_id for each in (await others.query_rollouts()).items])
+    begin(proxy, fault, scripts_only(now_and_then(0.15, seed=1)))
+    await asyncio.gather(*(Life(store, number).live() for number in range(COROUTINES)))
+    await end(proxy)
+
+    assert proxy.lost > 20
+    check(raw, namespace)
+    statistics = await others.statistics()
+    assert statistics["total_rollouts"] == COROUTINES * Life.finished
+    assert statistics["total_attempts"] == COROUTINES * Life.attempts
+    assert statistics["total_spans"] == COROUTINES * Life.spans
+    assert statistics["total_resources"] == (COROUTINES + 1) * 2
+    completions = (await others.completions(limit=10_000)).items
+    assert len(completions) == COROUTINES * Life.finishes
+
+    begin(proxy, fault, scripts_only(now_and_then(0.3, seed=2)))
+    removed = await asyncio.gather(*(store.prune(keep_latest=10) for _ in range(COROUTINES)))
+    await end(proxy)
+    assert sum(removed) == statistics["total_rollouts"] - 10
+    assert (await others.statistics())["total_rollouts"] == 10
+    check(raw, namespace)
+
+
+# -- the server refuses ----------------------------------------------------------------------------------------------
+
+REFUSALS = [
+    "READONLY You can't write against a read only replica.",
+    "LOADING Redis is loading the dataset in memory",
+    "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "MOVED 3999 127.0.0.1:6381",
+    "ASK 3999 127.0.0.1:6381",
+    "MISCONF Redis is configured to save RDB snapshots, but it is currently not able to persist on disk.",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+]
+each_refusal = pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.partition(" ")[0])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [*REFUSALS, "NOSCRIPT No matching script. Please use EVAL."],
+    ids=lambda refusal: refusal.partition(" ")[0],
+)
+async def test_operations_that_are_refused_now_and_then_take_effect_once(refusal, store, proxy, others, raw, namespace):
+    proxy.refusal = refusal
+    chosen = now_and_then(0.25, seed=5)
+    begin(proxy, Fault.REFUSAL, lambda message: b"EVALSHA" in message and chosen(message))
+    await asyncio.gather(*(Life(store, number).live() for number in range(4)))
+    await end(proxy)
+
+    assert proxy.lost > 20
+    assert len((await others.completions()).items) == 4 * Life.finishes
+    assert (await others.statistics())["total_attempts"] == 4 * Life.attempts
+    check(raw, namespace)
+
+
+@each_refusal
+async def test_refusal_that_lasts_is_an_outage_and_no_empty_answer(refusal, proxy, raw, namespace):
+    store = RedisLightningStore(proxy.url, namespace=namespace, retry_seconds=0.1)
+    queued = await store.enqueue_rollout("task")
+    proxy.refusal = refusal
+    begin(proxy, Fault.REFUSAL, lambda message: True)
+    calls = [
+        store.enqueue_rollout("more"), store.dequeue_rollout("w"), store.dequeue_rollout("w", timeout=0.1),
+        store.dequeue_rollout("w", timeout=0.1, lease_seconds=9), store.query_rollouts(), store.statistics(),
+        store.wait_for_rollouts(rollout_ids=[queued.rollout_id], timeout=0.1), store.completions(timeout=0.1),
+        store.cancel_rollouts(group_id="g"), store.prune(keep_latest=0), store.expire_attempts(),
+    ]  # fmt: skip
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    await end(proxy)
+
+    assert [type(answer) for answer in answers] == [StoreUnavailableError] * len(calls)
+    assert {"MOVED": "Cluster", "ASK": "Cluster"}.get(refusal.split()[0], "out of reach") in str(answers[0])
+    assert (await claim(store)).rollout_id == queued.rollout_id
+    await store.close()
+    check(raw, namespace)
+
+
+# -- waiting claims --------------------------------------------------------------------------------------------------
+
+ROLLOUTS = 32
+
+
+async def disturb(proxy, waiters, restart, dice):
+    """Cut all connections at random, and cancel some of the waiters if they can be started again."""
+    while True:
+        await asyncio.sleep(dice.uniform(0.0, 0.1))
+        if dice.random() < 0.3:
+            proxy.cut()
+        if restart is not None:
+            number = dice.randrange(COROUTINES)
+            waiters[number].cancel()
+            await asyncio.wait([waiters[number]])
+            waiters[number] = restart(number)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["cut", "cut and cancelled"])
+@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
+@pytest.mark.parametrize(
+    "fault", [Fault.LOST_ANSWER, Fault.FROZEN_ANSWER, Fault.FROZEN_MESSAGE], ids=lambda fault: fault.name.lower()
+)
+async def test_each_rollout_is_worked_on_once_by_waiters_that_are_disturbed(
+    fault, lease, cancelled, store, proxy, others, raw, namespace
+):
+    """32 wait on one store; those who are cancelled hand back what they were given, and others get it."""
+    dice = random.Random(3)  # noqa: S311 - repeatable on purpose
+    delivered, ended = Counter(), Counter()
+
+    async def wait_and_work(number):
+        while True:
+            rollout = await store.dequeue_rollout(f"w{number}", timeout=30, lease_seconds=lease)
+            delivered[rollout.rollout_id] += 1
+            # Whoever has work finishes it; only waits are cancelled.
+            finish = asyncio.ensure_future(
+                store.update_attempt(rollout.rollout_id, rollout.attempt.attempt_id, status="succeeded")
+            )
+            finishing.add(finish)
+            await asyncio.shield(finish)
+            ended[rollout.rollout_id] += 1
+
+    finishing = set()
+
+    def start(number):
+        return asyncio.create_task(wait_and_work(number))
+
+    waiters = [start(number) for number in range(COROUTINES)]
+    begin(proxy, fault, now_and_then(0.2, seed=4))
+    disturbing = asyncio.create_task(disturb(proxy, waiters, start if cancelled else None, dice))
+    ids = []
+    for number in range(ROLLOUTS):
+        ids.append((await others.enqueue_rollout(number)).rollout_id)
+        await asyncio.sleep(dice.uniform(0.0, 0.02))
+    finished = await others.wait_for_rollouts(rollout_ids=ids, timeout=20)
+    disturbing.cancel()
+    await asyncio.gather(*finishing)
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.wait([*waiters, disturbing])
+    await end(proxy)
+    await until(lambda: not store._loops.get().background)
+
+    assert [type(waiter.exception()) for waiter in waiters if not waiter.cancelled()] == []
+    assert len(finished) == ROLLOUTS
+    assert delivered == dict.fromkeys(ids, 1)
+    assert Counter(each.rollout_id for each in (await others.completions()).items) == dict.fromkeys(ids, 1)
+    attempts = [await others.query_attempts(rollout_id) for rollout_id in ids]
+    assert {attempt.cause for tried in attempts for attempt in tried.items[:-1]} <= {"released"}
+    assert cancelled or [len(tried.items) for tried in attempts] == [1] * ROLLOUTS
+    assert not any(len(line) for line in store._loops.get().lines.values())
+    assert await others.dequeue_rollout() is None
+    check(raw, namespace)
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 0.1, "lease_seconds": 60}], ids=["claim", "wait"])
+async def test_claim_that_arrives_late_claims_nothing_for_nobody(options, proxy, others, raw, namespace, monkeypatch):
+    """The client has given the connection up, asked again, and been told that there is nothing."""
+    monkeypatch.setattr("lightning_store.backends.redis.connection._BLOCK_SECONDS", 0.0)
+    store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
+    await others.dequeue_rollout()
+    begin(proxy, Fault.FROZEN_MESSAGE, the_first(b"BLPOP" if options else b"EVALSHA"))
+    assert await store.dequeue_rollout("w", **options) is None
+    proxy_was_late = proxy.lost
+    queued = await others.enqueue_rollout("task")
+    await end(proxy)
+
+    assert proxy_was_late == 1
+    assert (await others.get_rollout_by_id(queued.rollout_id)).status == "queuing"
+    assert (await claim(others)).rollout_id == queued.rollout_id
+    await store.close()
+    check(raw, namespace)
+
+
+async def test_creation_that_arrives_late_does_not_bring_back_what_was_deleted(store, proxy, others, raw, namespace):
+    await others.enqueue_rollout("first")  # the script is cached then
+    begin(proxy, Fault.FROZEN_MESSAGE, the_first(b"EVALSHA"))
+    queued = await store.enqueue_rollout("task")
+    await others.cancel_rollouts([queued.rollout_id])
+    assert await others.delete_rollouts([queued.rollout_id]) == [queued.rollout_id]
+    await end(proxy)
+
+    assert proxy.lost == 1
+    assert await others.get_rollout_by_id(queued.rollout_id) is None
+    check(raw, namespace)
