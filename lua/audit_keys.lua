@@ -56,7 +56,7 @@ local function check_key(name, kind, id)
     end
   end
   if not owned then
-    find("orphan", name, "belongs to nothing", function() redis.call("UNLINK", name) end)
+    find("orphan", name, "belongs to nothing", function() redis.call("DEL", name) end)
   elseif kind == "attempt" and has_record(rollout_id) then
     check_listed(name, rollout_id, attempt_id)
   end

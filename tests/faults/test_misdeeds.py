@@ -196,11 +196,15 @@ class Life:
 
 
 def test_lives_know_every_operation():
-    """Besides `prune`, which they carry out together in the end."""
+    """Besides `prune` and `audit`, which they carry out together in the end."""
     names = {name for function in vars(Life).values() if hasattr(function, "__code__")
              for name in (*function.__code__.co_names, *itertools.chain.from_iterable(
                  const.co_names for const in function.__code__.co_consts if hasattr(const, "co_names")))}  # fmt: skip
-    assert {name for name, row in OPERATIONS.items() if row.mutates} - names - {"prune", "dequeue_rollout"} == set()
+    assert {name for name, row in OPERATIONS.items() if row.mutates} - names - {
+        "prune",
+        "audit",
+        "dequeue_rollout",
+    } == set()
 
 
 @each_misdeed
@@ -222,7 +226,9 @@ async def test_all_operations_by_many_at_once_take_effect_once(fault, store, pro
     assert len(completions) == COROUTINES * Life.finishes
 
     begin(proxy, fault, scripts_only(now_and_then(0.3, seed=2)))
+    audits = [asyncio.ensure_future(store.audit(repair=True)) for _ in range(3)]
     removed = await asyncio.gather(*(store.prune(keep_latest=10) for _ in range(COROUTINES)))
+    assert [report.findings for report in await asyncio.gather(*audits)] == [[]] * 3
     await end(proxy)
     assert sum(removed) == statistics["total_rollouts"] - 10
     assert (await others.statistics())["total_rollouts"] == 10

@@ -41,8 +41,8 @@ SCRIPTS = {
 }  # fmt: skip
 BESIDES = {
     "algorithm": {
-        "BLPOP", "EXISTS", "HGET", "HMGET", "INFO", "TIME", "XINFO|STREAM", "XRANGE", "XREAD", "XREVRANGE", "ZCARD",
-        "ZRANGE", "ZRANGEBYSCORE", "ZSCORE",
+        "BLPOP", "EXISTS", "HGET", "HKEYS", "HMGET", "INFO", "LRANGE", "TIME", "XINFO|STREAM", "XRANGE", "XREAD",
+        "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCAN", "ZSCORE",
     },
     "runner": {"BLPOP", "HGET", "HMGET", "TIME", "ZRANGE"},
     "daemon": {"ZRANGE"},
@@ -275,6 +275,20 @@ async def test_rights_of_a_runner_are_enough_for_others_too(store_of, refusals):
     await store.update_attempt(claimed.rollout_id, claimed.attempt.attempt_id, status="succeeded")
     assert (await store.get_rollout_by_id(claimed.rollout_id)).status == "succeeded"
     assert refusals() == []
+
+
+async def test_audit_needs_the_administrator_for_keys_of_nothing_only(store_of, admin, namespace):
+    await store_of("algorithm").enqueue_many_rollouts(requests_for([1, 2, 3], group_id="task-1"))
+    await claim(store_of("runner"), "box")
+
+    by_algorithm = await store_of("algorithm").audit(repair=True)
+    administrator = RedisLightningStore(admin, namespace=namespace)
+    by_administrator = await administrator.audit(repair=True)
+    await administrator.close()
+
+    assert (by_algorithm.findings, by_administrator.findings) == ([], [])
+    assert [what.partition(":")[0] for what in by_algorithm.unchecked] == ["orphan"]
+    assert by_administrator.unchecked == []
 
 
 async def test_algorithm_lives_on_its_rights(store_of, refusals):
