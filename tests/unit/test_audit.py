@@ -225,3 +225,19 @@ async def work(store, seed):
             await mischief.step()
 
     await asyncio.gather(*map(steps, several))
+
+
+async def test_keys_of_others_are_left_alone(store, client, namespace):
+    client.set(Names(namespace)("doctor", "scratch"), "1")
+    client.set(f"xls:{namespace}:task:ro-none", "1")
+    client.set(Names(f"{namespace}-2")("task", "ro-none"), "1")
+
+    assert (await store.audit(repair=True)).findings == []
+
+
+async def test_attempt_of_no_list_and_no_number_is_left(store, client, namespace):
+    client.hset(Names(namespace)("attempt", f"{RUNNING}:at-x"), mapping={"status": "failed", "number": "none"})
+
+    [finding] = (await store.audit(repair=True)).findings
+
+    assert (finding.rule, finding.repaired, finding.examples[0].id) == ("attempts", 0, f"{RUNNING}:at-x")
