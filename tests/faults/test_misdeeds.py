@@ -291,6 +291,35 @@ async def test_refusal_that_lasts_is_an_outage_and_no_empty_answer(refusal, prox
 ROLLOUTS = 32
 
 
+def the_second(word):
+    """Chooses the second message that contains a word."""
+    count = itertools.count(1)
+    return lambda message: word in message and next(count) == 2
+
+
+@each_misdeed
+@pytest.mark.parametrize(
+    ("lease", "judge"),
+    [(None, lambda: the_first(b"BLPOP")), (None, lambda: the_second(b"EVALSHA")), (60, lambda: the_first(b"BLPOP"))],
+    ids=["wait", "claim after it", "both at once"],
+)
+async def test_waiter_gets_its_rollout_once_whatever_becomes_of_its_messages(
+    fault, lease, judge, store, proxy, others, raw, namespace
+):
+    assert await others.dequeue_rollout() is None  # the script is cached then
+    begin(proxy, fault, judge())
+    waits = asyncio.create_task(store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
+    await until(lambda: proxy.lost > 0 or raw.info("clients")["blocked_clients"] > 0)
+    queued = await others.enqueue_rollout("task")
+    claimed = await asyncio.wait_for(waits, 4)  # not a fallback interval later
+    await end(proxy)
+
+    assert proxy.lost == 1
+    assert (claimed.rollout_id, claimed.attempt.sequence_id) == (queued.rollout_id, 1)
+    assert await others.dequeue_rollout() is None
+    check(raw, namespace)
+
+
 async def disturb(proxy, waiters, restart, dice):
     """Cut all connections at random, and cancel some of the waiters if they can be started again."""
     while True:
