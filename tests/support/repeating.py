@@ -20,9 +20,11 @@ class RepeatingConnections(Connections):
         again = await super().run(call)
         return first if call.script.name in ANSWERS_DIFFER else again
 
-    async def run_woken(self, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
+    async def run_woken(
+        self, blocking: Sequence[Argument], call: Call, seconds: float = 10.0
+    ) -> tuple[Any, Exception | None]:
         """Once as it is, and once again without waiting."""
-        _, refused = await super().run_woken(blocking, call)
+        _, refused = await super().run_woken(blocking, call, seconds)
         return await super().run(call), refused
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:

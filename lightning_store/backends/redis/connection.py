@@ -53,21 +53,28 @@ class Connections:
         """Send reading commands in one round trip; their answers."""
         return await self._repeat(lambda until: self._read_all(commands, until)) if commands else []
 
-    async def block(self, *parts: Argument) -> Any:
-        """Send one command that blocks for at most 10 s on a connection of its own, once.
+    async def block(self, *parts: Argument, seconds: float = _BLOCK_SECONDS) -> Any:
+        """Send one command that blocks for at most so many seconds, 10 at most, on a connection of its own, once.
 
         Raises:
             StoreUnavailableError: The connection failed; nothing is repeated.
         """
         try:
-            return _plain(*await self._blocking.get().send([parts]))
+            return _plain(*await self._blocking.get().send([parts], self._answered_by(seconds)))
         except Exception as error:
             raise translated(error) from error
 
-    async def run_woken(self, blocking: Sequence[Argument], call: Call) -> tuple[Any, Exception | None]:
-        """Send a command that blocks for at most 10 s, and with it a script, which the server runs when the wait ends.
+    async def run_woken(
+        self, blocking: Sequence[Argument], call: Call, seconds: float = _BLOCK_SECONDS
+    ) -> tuple[Any, Exception | None]:
+        """Send a command that blocks, and with it a script, which the server runs when the wait ends.
 
         The script's answer comes with the wake-up: nobody has to be told first and to ask then.
+
+        Args:
+            blocking: The command.
+            call: The script.
+            seconds: For how long the command blocks at most; no more than 10.
 
         Returns:
             The script's answer, and the error with which the blocking command was refused.
@@ -76,7 +83,7 @@ class Connections:
             StoreUnavailableError: The connection failed; whether the script was run is not known.
         """
         try:
-            woken, answer = await self._blocking.get().send([blocking, call.by_sha])
+            woken, answer = await self._blocking.get().send([blocking, call.by_sha], self._answered_by(seconds))
         except Exception as error:
             raise translated(error) from error
         refused = translated(woken) if isinstance(woken, Exception) and not is_transient(woken) else None
@@ -85,6 +92,10 @@ class Connections:
         if isinstance(answer, Exception):
             raise translated(answer)
         return answer, refused
+
+    def _answered_by(self, seconds: float) -> float:
+        """When a command that blocks for so long must have been answered."""
+        return asyncio.get_running_loop().time() + seconds + self.settings.socket_seconds
 
     async def close(self) -> None:
         """Close the connections of the running loop."""

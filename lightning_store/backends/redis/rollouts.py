@@ -193,12 +193,12 @@ class RolloutOperations(QueryOperations, AttemptOperations):
         wait = ("BLPOP", *names, f"{seconds:.3f}")
         try:
             if request.lease_seconds is not None:
-                answer, refused = await self._connections.run_woken(wait, call)
+                answer, refused = await self._connections.run_woken(wait, call, seconds)
                 if refused and not answer[_CLAIMS]:
                     raise refused
                 return answer
             # The server claims for a connection that waits, even if its host is gone. Only a lease would end that.
-            await self._connections.block(*wait)
+            await self._connections.block(*wait, seconds=seconds)
         except StoreUnavailableError:
             logger.debug("The wait for work was cut off")  # the claim itself tells whether the server is back
             call = call.again

@@ -171,8 +171,9 @@ class CompletionFeed:
             return FALLBACK_SECONDS if due is None else max(due, _SHORTEST_SECONDS)
         seconds = _fallback() if next_due is None else min(_fallback(), next_due)
         reply = await self._connections.block(
-            "XREAD", "COUNT", 1000, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._name, self._position
-        )
+            "XREAD", "COUNT", 1000, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._name, self._position,
+            seconds=seconds,
+        )  # fmt: skip
         if not reply:
             return 0.0
         entries = reply[0][1]
