@@ -44,6 +44,24 @@ def stop_on_signals(stop: Callable[[], None]) -> Generator[None, None, None]:
             signal.signal(number, handler)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it does what Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def terminable() -> Generator[None, None, None]:
+    """Raise `Terminated` on SIGTERM, so that it ends in the same order as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class LastResort:
     """Ends the process when its orderly end takes too long, because an agent blocks the loop or never returns."""
 

@@ -1,6 +1,7 @@
 """Fixtures for every test: a real Redis per worker process, a fresh namespace per test."""
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import hypothesis
 import pytest
 
 from tests.support.redis_server import RedisUnderTest
+from tests.support.stores import STORE_KINDS
 
+CONFORMANCE = "tests/conformance/"
 REAL_REDIS_FIXTURES = frozenset({"redis_server", "redis_url", "private_redis"})
 
 # Examples that wait for a server or a busy machine are not slow code.
@@ -24,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.redis)
         if "faults" in item.path.parts:
             item.add_marker(pytest.mark.faults)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how many tests of the conformance suite each store has passed."""
+    passed = [report.nodeid for report in terminalreporter.stats.get("passed", ()) if CONFORMANCE in report.nodeid]
+    counts = Counter(kind for nodeid in passed for kind in nodeid.rpartition("[")[2].rstrip("]").split("-"))
+    told = [f"{kind} {counts[kind]}" for kind in STORE_KINDS if counts[kind]]
+    if told:
+        terminalreporter.write_line(f"conformance tests passed: {', '.join(told)}")
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ def demo(
     """
     from lightning_store.connect import check_url  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.demo.orchestrate import DemoOptions, run_demo  # noqa: PLC0415
+    from lightning_store.signals import Terminated  # noqa: PLC0415
 
     SESSION.url = redis_url or os.environ.get(URL_VARIABLE) or None
     if SESSION.url is not None:
@@ -51,4 +52,7 @@ def demo(
         )
     except ValueError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
-    return run_demo(options)
+    try:
+        return run_demo(options)
+    except Terminated:
+        return ExitCode.TERMINATED

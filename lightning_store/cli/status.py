@@ -37,7 +37,9 @@ def status(
     if not watch:
         asyncio.run(_once(place, workers, as_json=as_json))
         return ExitCode.OK
-    with suppress(KeyboardInterrupt):
+    from lightning_store.signals import terminable  # noqa: PLC0415 - keeps `--help` fast
+
+    with suppress(KeyboardInterrupt), terminable():
         asyncio.run(_watch(place, workers, interval, as_json=as_json))
     return ExitCode.OK
 

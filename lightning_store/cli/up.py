@@ -1,6 +1,7 @@
 """`lightning-store up`: a Redis for people without one, in the foreground."""
 
 import os
+import re
 import secrets
 import shlex
 import threading
@@ -16,6 +17,7 @@ from lightning_store.cli.output import say
 from lightning_store.exits import CommandError, ExitCode
 
 LOOK_SECONDS: Final = 0.5
+_SIZE: Final = re.compile(r"\d+([kmg]b?)?", re.IGNORECASE)
 URL_FILE: Final = "url"
 
 
@@ -49,6 +51,8 @@ def up(
     from lightning_store.signals import stop_on_signals  # noqa: PLC0415
 
     fsync = one_of(appendfsync, ("everysec", "always"), "--appendfsync")
+    if maxmemory is not None and not _SIZE.fullmatch(maxmemory):
+        raise CommandError(f"--maxmemory: expected a size such as 512mb or 2gb, got {maxmemory!r}", ExitCode.USAGE)
     settings = {} if maxmemory is None else {"maxmemory": maxmemory}
     try:
         server = EmbeddedRedis(data, appendfsync=fsync, port=port, unix_socket=unix_socket, settings=settings)

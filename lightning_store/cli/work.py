@@ -7,6 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from lightning_store.cli.options import Debug, Namespace, RedisUrl, Target, one_of, target
+from lightning_store.errors import LightningStoreError
+from lightning_store.exits import CommandError, ExitCode
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
@@ -45,17 +47,22 @@ def healthcheck(
     place = target(redis_url, namespace)
     _log(log_level)
     _check_access(place)
-    return run_healthcheck(
-        HealthCheckOptions(
-            redis_url=place.url,
-            namespace=place.namespace,
-            interval=interval,
-            batch=batch,
-            silent_seconds=silent_seconds,
-            port=port,
-            host=host,
-        )
+    options = HealthCheckOptions(
+        redis_url=place.url,
+        namespace=place.namespace,
+        interval=interval,
+        batch=batch,
+        silent_seconds=silent_seconds,
+        port=port,
+        host=host,
     )
+    try:
+        return run_healthcheck(options)
+    except OSError as error:
+        if port is None or isinstance(error, LightningStoreError):
+            raise
+        reason = error.strerror or str(error)
+        raise CommandError(f"--port: cannot listen on {host}:{port}: {reason}", ExitCode.USAGE) from error
 
 
 def run(

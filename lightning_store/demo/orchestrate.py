@@ -3,11 +3,8 @@
 import asyncio
 import importlib.util
 import secrets
-import signal
 import sys
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from lightning_store.connect import open_store, redact
@@ -20,6 +17,7 @@ from lightning_store.demo.training import TrainingResult
 from lightning_store.demo.view import View, choose_view
 from lightning_store.embedded import EmbeddedRedis
 from lightning_store.serverinfo import check_reachable
+from lightning_store.signals import terminable
 
 if TYPE_CHECKING:
     from lightning_store.backends.redis.store import RedisLightningStore
@@ -45,7 +43,7 @@ def run_demo(options: DemoOptions) -> int:
         StoreUnavailableError: The Redis that was given cannot be reached.
     """
     _check_packages()
-    with _terminable(), ExitStack() as stack:
+    with terminable(), ExitStack() as stack:
         view = choose_view(is_plain=options.plain)
         url = _redis(options, view, stack)
         namespace = f"demo-{secrets.token_hex(4)}"
@@ -61,20 +59,6 @@ def _check_packages() -> None:
     missing = [name for name in ("numpy", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         raise DemoError(f"the demo needs {' and '.join(missing)}: pip install 'lightning-store[demo]'")
-
-
-@contextmanager
-def _terminable() -> Generator[None, None, None]:
-    """Let SIGTERM do what Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _redis(options: DemoOptions, view: View, stack: ExitStack) -> str:

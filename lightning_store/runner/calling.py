@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 
 from opentelemetry.trace import Tracer
 
+from lightning_store.errors import InvalidRequestError
 from lightning_store.records import AttemptedRollout, ResourceUnion
 
 AgentResult: TypeAlias = float | Mapping[str, float] | None
@@ -31,6 +32,27 @@ class Outcome:
 
     value: Any = None
     error: BaseException | None = None
+
+
+def check_agent(agent: object, name: str) -> Agent:
+    """An agent that can be called as agents are.
+
+    Raises:
+        InvalidRequestError: It cannot; each of its rollouts would fail.
+    """
+    if not callable(agent):
+        raise InvalidRequestError(f"agent {name}: expected a function, got {type(agent).__name__}")
+    try:
+        signature = inspect.signature(agent)
+    except ValueError:  # not every callable of C has one
+        return cast("Agent", agent)
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise InvalidRequestError(
+            f"agent {name}: expected a function of rollout, resources and tracer, got {signature}: {error}"
+        ) from error
+    return cast("Agent", agent)
 
 
 def is_coroutine_agent(agent: Agent) -> bool:

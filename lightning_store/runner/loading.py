@@ -4,10 +4,10 @@ import importlib
 import os
 import sys
 import traceback
-from typing import Any, cast
+from typing import Any
 
 from lightning_store.errors import InvalidRequestError
-from lightning_store.runner.calling import Agent
+from lightning_store.runner.calling import Agent, check_agent
 
 
 def load_agent(name: str) -> Agent:
@@ -30,9 +30,7 @@ def load_agent(name: str) -> Agent:
         if not hasattr(found, attribute):
             raise InvalidRequestError(f"agent {name}: {module_name} has no {path!r}")
         found = getattr(found, attribute)
-    if not callable(found):
-        raise InvalidRequestError(f"agent {name}: expected a function, got {type(found).__name__}")
-    return cast("Agent", found)
+    return check_agent(found, name)
 
 
 def _import(module_name: str, name: str, folder: str) -> Any:

@@ -14,7 +14,7 @@ from lightning_store.errors import InvalidRequestError
 from lightning_store.exporter import LightningSpanExporter
 from lightning_store.patience import Reach
 from lightning_store.requests import check_free_id, check_lease, check_limit, check_seconds, claim_request
-from lightning_store.runner.calling import Agent
+from lightning_store.runner.calling import Agent, check_agent
 from lightning_store.runner.renewal import Renewal
 from lightning_store.runner.slot import Slot
 from lightning_store.runner.stats import RunnerStats
@@ -104,7 +104,7 @@ class Runner:
         if check_seconds(poll_seconds, "poll_seconds") < SHORTEST_POLL_SECONDS:
             raise InvalidRequestError(f"poll_seconds: expected at least {SHORTEST_POLL_SECONDS}, got {poll_seconds}")
         self.store = callable_from_any_thread(store)
-        self._agent = agent
+        self._agent = check_agent(agent, _name_of(agent))
         self._queues = tuple(queues)
         self._lease_seconds = lease_seconds
         self._grace_seconds = check_seconds(grace_seconds, "grace_seconds")

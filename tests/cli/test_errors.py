@@ -196,12 +196,13 @@ def test_ctrl_c_ends_a_wait_without_a_traceback(cli):
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
-def test_ctrl_c_is_how_a_watch_ends(cli):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_how_a_watch_ends(cli, number):
     environment = {"LIGHTNING_STORE_URL": cli.url, "LIGHTNING_STORE_NAMESPACE": cli.namespace}
     process = start_process(["status", "--watch", "--json", "--interval", "0.1"], environment=environment)
     lines = [process.stdout.readline() for _ in range(2)]
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
 
     assert [line[:8] for line in lines] == ['{"url": ', '{"url": ']

@@ -145,3 +145,10 @@ def test_without_a_server_program_the_error_says_what_to_install(tmp_path):
     assert result.returncode == 5
     assert "apt install redis-server" in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_up_refuses_what_is_no_size(offline, tmp_path):
+    result = offline("up", "--data", str(tmp_path / "data"), "--maxmemory", "much")
+
+    assert (result.code, result.err) == (2, "error: --maxmemory: expected a size such as 512mb or 2gb, got 'much'\n")
+    assert not (tmp_path / "data").exists()

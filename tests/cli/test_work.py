@@ -165,8 +165,8 @@ def test_a_port_that_is_taken_is_an_error(start):
     second = start("healthcheck", "--port", port)
     _, err = second.communicate(timeout=30)
 
-    assert second.returncode == 5
-    assert err.splitlines()[-1].startswith("error: OSError: ")
+    assert second.returncode == 2
+    assert err.splitlines()[-1].startswith(f"error: --port: cannot listen on 127.0.0.1:{port}: ")
     assert "Traceback" not in err
 
 

@@ -297,6 +297,35 @@ async def test_refusal_that_lasts_is_an_outage_and_no_empty_answer(refusal, prox
 ROLLOUTS = 32
 
 
+def the_second(word):
+    """Chooses the second message that contains a word."""
+    count = itertools.count(1)
+    return lambda message: word in message and next(count) == 2
+
+
+@each_misdeed
+@pytest.mark.parametrize(
+    ("lease", "judge"),
+    [(None, lambda: the_first(b"BLPOP")), (None, lambda: the_second(b"EVALSHA")), (60, lambda: the_first(b"BLPOP"))],
+    ids=["wait", "claim after it", "both at once"],
+)
+async def test_waiter_gets_its_rollout_once_whatever_becomes_of_its_messages(
+    fault, lease, judge, store, proxy, others, raw, namespace
+):
+    assert await others.dequeue_rollout() is None  # the script is cached then
+    begin(proxy, fault, judge())
+    waits = asyncio.create_task(store.dequeue_rollout("w", timeout=30, lease_seconds=lease))
+    await until(lambda: proxy.lost > 0 or raw.info("clients")["blocked_clients"] > 0)
+    queued = await others.enqueue_rollout("task")
+    claimed = await asyncio.wait_for(waits, 4)  # not a fallback interval later
+    await end(proxy)
+
+    assert proxy.lost == 1
+    assert (claimed.rollout_id, claimed.attempt.sequence_id) == (queued.rollout_id, 1)
+    assert await others.dequeue_rollout() is None
+    check(raw, namespace)
+
+
 async def disturb(proxy, waiters, restart, dice):
     """Cut all connections at random, and cancel some of the waiters if they can be started again."""
     while True:
@@ -368,21 +397,18 @@ async def test_each_rollout_is_worked_on_once_by_waiters_that_are_disturbed(
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 0.1, "lease_seconds": 60}], ids=["claim", "wait"])
-async def test_claim_that_arrives_late_claims_nothing_for_nobody(options, proxy, others, raw, namespace, monkeypatch):
+async def test_claim_that_arrives_late_claims_nothing_for_nobody(options, store, proxy, others, raw, namespace):
     """The client has given the connection up, asked again, and been told that there is nothing."""
-    monkeypatch.setattr("lightning_store.backends.redis.connection._BLOCK_SECONDS", 0.0)
-    store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
-    await others.dequeue_rollout()
+    assert await others.dequeue_rollout() is None  # the script is cached then
     begin(proxy, Fault.FROZEN_MESSAGE, the_first(b"BLPOP" if options else b"EVALSHA"))
+    proxy.seconds = 4 * FROZEN_SECONDS
     assert await store.dequeue_rollout("w", **options) is None
-    proxy_was_late = proxy.lost
+    assert not proxy.is_quiet
     queued = await others.enqueue_rollout("task")
     await end(proxy)
 
-    assert proxy_was_late == 1
     assert (await others.get_rollout_by_id(queued.rollout_id)).status == "queuing"
     assert (await claim(others)).rollout_id == queued.rollout_id
-    await store.close()
     check(raw, namespace)
 
 

@@ -169,3 +169,19 @@ async def test_claims_during_a_freeze_are_not_claimed_twice(server, open_store, 
     assert (await stores[0].statistics())["total_attempts"] == 40
     with server.client(decode_responses=False) as raw:
         check(raw, namespace)
+
+
+@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
+async def test_waiter_is_told_of_a_freeze_soon_after_its_own_limit(server, open_store, lease):
+    store = open_store(server, socket_seconds=0.5, retry_seconds=1.0)
+    assert await store.dequeue_rollout("w") is None
+    waits = asyncio.create_task(store.dequeue_rollout("w", timeout=1.0, lease_seconds=lease))
+    with server.client() as raw:
+        await until(lambda: raw.info("clients")["blocked_clients"] == 1)
+    server.pause()
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        await waits
+    server.resume()
+
+    assert 1.0 <= time.monotonic() - started <= 1.0 + 0.5 + 1.0 + 3.0  # timeout, socket, retry, and a busy machine

@@ -157,6 +157,7 @@ class Proxy:
         while message := await here[0].read(_CHUNK):
             if self._meets_fault(message):
                 link.fault = self.fault
+                self.lost += 1
             await self._moving.wait()
             if link.fault is Fault.FROZEN_MESSAGE:
                 await self._pass_on_late(message, there, link)
@@ -164,7 +165,6 @@ class Proxy:
             if link.fault is Fault.REFUSAL:
                 here[1].write(f"-{self.refusal}\r\n".encode() * len(_COMMAND.findall(message)))
                 link.fault = None
-                self.lost += 1
                 continue
             if link.fault is Fault.HALF_MESSAGE:
                 message = message[: len(message) // 2]
@@ -172,7 +172,6 @@ class Proxy:
                 there.write(message)
                 await there.drain()
             if link.fault in {Fault.CUT_BEFORE, Fault.HALF_MESSAGE, Fault.CUT_AFTER}:
-                self.lost += 1
                 return
 
     def _meets_fault(self, message: bytes) -> bool:
@@ -181,7 +180,6 @@ class Proxy:
 
     async def _pass_on_late(self, message: bytes, there: asyncio.StreamWriter, link: _Link) -> None:
         """The client has long given up; the server must execute it for all that."""
-        self.lost += 1
         self._held += 1
         try:
             await asyncio.sleep(self.seconds)
@@ -195,14 +193,14 @@ class Proxy:
         while message := await reader.read(_CHUNK):
             await self._moving.wait()
             fault, link.fault = link.fault, None
-            if fault is not None:
-                self.lost += fault is not Fault.FROZEN_MESSAGE
-                if self.meanwhile is not None:
-                    await self.meanwhile()
             if fault is Fault.FROZEN_MESSAGE:
                 link.answered.set()
                 continue
+            if fault is Fault.CUT_AFTER:
+                return
             if fault is Fault.LOST_ANSWER:
+                if self.meanwhile is not None:
+                    await self.meanwhile()
                 return
             if fault is Fault.HALF_ANSWER:
                 writer.write(message[: len(message) // 2])

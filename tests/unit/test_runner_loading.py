@@ -44,13 +44,17 @@ def test_agent_in_a_package_and_an_object_is_found(folder):
         ("my_agents.sub:agent", "no module 'my_agents.sub' (looked in {folder} too)"),
         ("my_agents:missing", "my_agents has no 'missing'"),
         ("my_agents:number", "expected a function, got int"),
+        (
+            "my_agents:lonely",
+            "expected a function of rollout, resources and tracer, got (rollout): too many positional",
+        ),
         ("needy:agent", "{folder}/needy.py:1: No module named 'not_installed'"),
         ("broken:agent", "{folder}/broken.py:2: ZeroDivisionError: division by zero"),
         ("garbled:agent", "garbled.py, line 1"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder, name, message):
-    (folder / "my_agents.py").write_text("number = 1\n")
+    (folder / "my_agents.py").write_text("number = 1\ndef lonely(rollout): ...\n")
     (folder / "needy.py").write_text("import not_installed\n")
     (folder / "broken.py").write_text("\n1 / 0\n")
     (folder / "garbled.py").write_text("1 2\n")

@@ -64,7 +64,7 @@ class RedisCore(BaseStore):
             max_connections: Most connections per event loop; further calls wait for one.
             socket_seconds: Longest time for one command, connecting included.
             retry_seconds: For how long a call is repeated before StoreUnavailableError; its first try alone may take
-                `socket_seconds` if that is longer. Waiting calls raise it that long after their own limit is over.
+                `socket_seconds` if that is longer. Waiting calls raise it when both and their own limit are over.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
