@@ -135,6 +135,19 @@ def rollout(reply: Any, *, with_attempt: bool = True) -> Rollout:
     return constructed(Rollout, values)
 
 
+def attempted(reply: Any) -> AttemptedRollout:
+    """A rollout reply that has an attempt."""
+    found = rollout(reply)
+    if not isinstance(found, AttemptedRollout):
+        raise InternalStoreError(f"rollout {found.rollout_id} has no attempt")
+    return found
+
+
+def seconds(value: float | None) -> str:
+    """Seconds as an argument; "" for None."""
+    return "" if value is None else repr(value)
+
+
 def _config(fields: Fields) -> RolloutConfig:
     retry = fields.get("retry")
     losses = fields.get("max_losses")

@@ -1,0 +1,155 @@
+"""Claims in Redis: taking rollouts off their queues at once, or waiting in line for them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from lightning_store.backends.redis import codec
+from lightning_store.backends.redis.attempts import AttemptOperations
+from lightning_store.backends.redis.scripts import Call
+from lightning_store.backends.redis.waiting import RECONNECT_SECONDS, WakeLine
+from lightning_store.contract import DEFAULT_QUEUES
+from lightning_store.errors import LightningStoreError, StoreUnavailableError
+from lightning_store.records import AttemptedRollout
+from lightning_store.requests import MAX_CLAIM, ClaimRequest, claim_request
+
+logger = logging.getLogger("lightning_store")
+
+Send = Callable[[Call], Awaitable[Any]]
+
+RESCUE_SECONDS: Final = 1.0
+"""For how long a cancelled claim waits until what it took is handed back."""
+
+_CLAIMS: Final = 2  # where the answer to a claim has the rollouts
+
+
+class ClaimOperations(AttemptOperations):
+    """Dequeues, with and without waiting."""
+
+    async def dequeue_many_rollouts(
+        self,
+        *,
+        limit: int = 1,
+        worker_id: str | None = None,
+        queues: Sequence[str] = DEFAULT_QUEUES,
+        timeout: float = 0,
+        lease_seconds: float | None = None,
+    ) -> list[AttemptedRollout]:
+        """See the contract. Claims over 1,000 are several atomic steps."""
+        request = claim_request(limit, worker_id, queues, timeout, lease_seconds)
+        if request.limit <= 0:
+            return []
+        if request.timeout <= 0:
+            return (await self._claim(request, self._connections.run))[0]
+        return await self._claim_in_line(request)
+
+    async def _claim_in_line(self, request: ClaimRequest) -> list[AttemptedRollout]:
+        """Claim, or wait in line for work until the time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + request.timeout
+        line = self._loops.get().lines[request.queues]
+        if not len(line):  # where others wait already, nothing can be claimed
+            claimed, next_seconds = await self._claim(request, self._connections.run)
+            if claimed:
+                return claimed
+            line.expect(next_seconds)
+        if not await line.take(until - loop.time()):
+            # A last look, for a hint may have been lost, and "nothing" must not mean that nobody could look.
+            return (await self._claim(request, self._connections.run))[0]
+        try:
+            return await self._claim_in_turn(request, line, until)
+        finally:
+            line.pass_on()
+
+    async def _claim_in_turn(self, request: ClaimRequest, line: WakeLine, until: float) -> list[AttemptedRollout]:
+        """Wait at the server until something can be claimed or the time is over; an outage meanwhile is sat out."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                send = partial(self._send_when_woken, request, line.longest_wait(until))
+                claimed, next_seconds = await self._claim(request, send)
+            except StoreUnavailableError:
+                if loop.time() >= until:
+                    raise
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            if claimed or loop.time() >= until:
+                return claimed
+            line.expect(next_seconds)
+
+    async def _claim(self, request: ClaimRequest, send: Send) -> tuple[list[AttemptedRollout], float | None]:
+        """What can be claimed now, and the seconds until more may become claimable by itself.
+
+        Args:
+            request: What is wanted.
+            send: How the first script is sent; what it leaves is claimed without waiting.
+        """
+        claimed: list[AttemptedRollout] = []
+        tokens: list[str] = []
+        try:
+            while True:
+                count = min(request.limit - len(claimed), MAX_CLAIM)
+                tokens.append(self.ids.token())
+                more, next_seconds, replies = await send(self._claim_call(request, tokens[-1], count))
+                send = self._connections.run
+                claimed += [codec.attempted(reply) for reply in replies]
+                full = len(replies) == count
+                if len(claimed) == request.limit or not (full or (more and not claimed)):
+                    return claimed, float(next_seconds) if next_seconds else None
+        except asyncio.CancelledError:
+            # For a moment, because the event loop may end with the caller.
+            await asyncio.wait({self._rescue(request, tokens)}, timeout=RESCUE_SECONDS)
+            raise
+        except StoreUnavailableError:
+            self._rescue(request, tokens)
+            raise
+
+    def _rescue(self, request: ClaimRequest, tokens: Sequence[str]) -> "asyncio.Future[None]":
+        """Begin to take back what may have been claimed for a caller who is gone; `close` waits for the end of it."""
+        background = self._loops.get().background
+        background.add(rescue := asyncio.ensure_future(self._take_back(request, tokens)))
+        rescue.add_done_callback(background.discard)
+        return rescue
+
+    def _claim_call(self, request: ClaimRequest, token: str, count: int) -> Call:
+        return self._call(
+            "dequeue_many_rollouts",
+            now=self._now(),
+            token=token,
+            worker_id=request.worker_id or "",
+            lease=codec.seconds(request.lease_seconds),
+            again="",
+            queue_count=len(request.queues),
+            wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
+        )
+
+    async def _send_when_woken(self, request: ClaimRequest, seconds: float, call: Call) -> Any:
+        """The answer to a claim, as soon as there may be work or so many seconds are over."""
+        names = [self._keys.control("wake", queue) for queue in request.queues]
+        wait = ("BLPOP", *names, f"{seconds:.3f}")
+        try:
+            if request.lease_seconds is not None:
+                answer, refused = await self._connections.run_woken(seconds, wait, call)
+                if refused and not answer[_CLAIMS]:
+                    raise refused
+                return answer
+            # The server claims for a connection that waits, even if its host is gone. Only a lease would end that.
+            await self._connections.block(seconds, *wait)
+        except StoreUnavailableError:
+            logger.debug("The wait for work was cut off")  # the claim itself tells whether the server is back
+            call = call.again
+        return await self._connections.run(call)
+
+    async def _take_back(self, request: ClaimRequest, tokens: Sequence[str]) -> None:
+        """Hand back at once what was claimed for a caller who is gone, and let nothing be claimed for it later."""
+        nothing = replace(request, limit=0, worker_id=None, lease_seconds=None)
+        try:
+            for token in reversed(tokens):
+                _, _, held = await self._connections.run(self._claim_call(nothing, token, 0))
+                for rollout in reversed([codec.attempted(reply) for reply in held]):
+                    await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
+        except LightningStoreError as error:
+            logger.warning("A claim whose caller is gone was not handed back, its lease has to end it: %s", error)
