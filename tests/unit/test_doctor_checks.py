@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lightning_store.backends.redis.scripts import lua_folder
+from lightning_store.backends.redis.scripts import Settings, load_script, lua_folder
 from lightning_store.doctor import NEEDED_COMMANDS
 from lightning_store.doctor_checks import (
     CHECKS,
@@ -167,7 +167,9 @@ def test_every_problem_says_why_it_matters():
 
 
 def test_the_commands_that_are_tried_are_those_of_the_scripts():
-    text = "".join(file.read_text() for file in lua_folder().rglob("*.lua"))
+    """But for the audit, which says itself what it may not look at."""
+    names = [file.stem for file in lua_folder().glob("*.lua") if not file.stem.startswith("audit")]
+    text = "".join(load_script(name, Settings()).text for name in names)
 
     used = set(re.findall(r"redis\.p?call\(\s*\"(\w+)\"", text))
 
