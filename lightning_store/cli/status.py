@@ -37,9 +37,7 @@ def status(
     if not watch:
         asyncio.run(_once(place, workers, as_json=as_json))
         return ExitCode.OK
-    from lightning_store.signals import terminable  # noqa: PLC0415 - keeps `--help` fast
-
-    with suppress(KeyboardInterrupt), terminable():
+    with suppress(asyncio.CancelledError, KeyboardInterrupt):
         asyncio.run(_watch(place, workers, interval, as_json=as_json))
     return ExitCode.OK
 
@@ -56,6 +54,7 @@ async def _once(place: Target, workers: int, *, as_json: bool) -> None:
 
 
 async def _watch(place: Target, workers: int, interval: float, *, as_json: bool) -> None:
+    _cancel_on_signals()
     if is_terminal() and not as_json:
         await _watch_live(place, workers, interval)
         return
@@ -67,6 +66,18 @@ async def _watch(place: Target, workers: int, interval: float, *, as_json: bool)
         else:
             show(*seen.as_tables())
             say()
+
+
+def _cancel_on_signals() -> None:
+    """Have the signals that end a process cancel the running task, wherever it waits."""
+    import asyncio  # noqa: PLC0415 - keeps `--help` fast
+
+    from lightning_store.signals import STOP_SIGNALS  # noqa: PLC0415
+
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - called by a coroutine
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 async def _watch_live(place: Target, workers: int, interval: float) -> None:
