@@ -234,7 +234,7 @@ async def _declared(bench: Bench, keys: int) -> Spent:
     async def claim(number: int) -> None:
         # Built anew for each call, as a store would have to.
         more = [names.control("rollout", f"ro-{number:012x}{kind:012x}") for kind in range(keys - 1)]
-        arguments = ("", store.ids.token(), "worker-1", repr(LEASE_SECONDS), 1, "default", store.ids.attempt_id())
+        arguments = ("", store.ids.token(), "worker-1", repr(LEASE_SECONDS), "", 1, "default", store.ids.attempt_id())
         reply = await bench.bare.run(Call(script, (keys, names.meta, *more, *arguments)))
         got.append(reply[2][0][0].decode())
 
