@@ -10,22 +10,10 @@ from lightning_store.backends.redis.store import RedisLightningStore
 from tests.support.factories import claim, requests_for, span_of
 from tests.support.invariants import check
 from tests.support.mutations import RETRIED
-from tests.support.proxy import Proxy, now_and_then, the_first
+from tests.support.proxy import now_and_then, the_first
 from tests.support.until import until
 
 COROUTINES = 32
-
-
-@pytest.fixture
-async def proxy(redis_url):
-    async with Proxy(redis_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def raw(redis_server):
-    with redis_server.client(decode_responses=False) as client:
-        yield client
 
 
 @pytest.fixture
@@ -33,14 +21,6 @@ async def store(proxy, namespace):
     store = RedisLightningStore(proxy.url, namespace=namespace)
     yield store
     proxy.judge = None
-    await store.close()
-
-
-@pytest.fixture
-async def others(redis_url, namespace):
-    """The store of somebody whose answers arrive."""
-    store = RedisLightningStore(redis_url, namespace=namespace)
-    yield store
     await store.close()
 
 

@@ -10,20 +10,12 @@ import threading
 import warnings
 from collections import Counter
 
-import pytest
-
 from tests.support.factories import requests_for
 from tests.support.invariants import check
 from tests.support.racing import READY, RETRIED, claim_all
 from tests.support.until import until
 
 SECONDS = 100
-
-
-@pytest.fixture
-def raw(redis_server):
-    with redis_server.client(decode_responses=False) as client:
-        yield client
 
 
 async def enqueue(store, count):

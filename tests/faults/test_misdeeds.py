@@ -16,7 +16,7 @@ from tests.support.ids import CountingIds
 from tests.support.invariants import check
 from tests.support.keyspace import comparable, read_keyspace
 from tests.support.mutations import ANSWERS_MAY_DIFFER, MUTATIONS, OTEL_SPAN, RETRIED, set_scene
-from tests.support.proxy import Fault, Proxy, every_other, now_and_then, the_first
+from tests.support.proxy import Fault, every_other, now_and_then, the_first
 from tests.support.until import until
 
 COROUTINES = 32
@@ -28,31 +28,11 @@ each_misdeed = pytest.mark.parametrize("fault", MISDEEDS, ids=lambda fault: faul
 
 
 @pytest.fixture
-async def proxy(redis_url):
-    async with Proxy(redis_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def raw(redis_server):
-    with redis_server.client(decode_responses=False) as client:
-        yield client
-
-
-@pytest.fixture
 async def store(proxy, namespace):
     """Gives up a connection soon, and a call late."""
     store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
     yield store
     proxy.judge = None
-    await store.close()
-
-
-@pytest.fixture
-async def others(redis_url, namespace):
-    """A store that no fault meets."""
-    store = RedisLightningStore(redis_url, namespace=namespace)
-    yield store
     await store.close()
 
 
