@@ -8,18 +8,17 @@ class Turns:
     """Lets so many have their turn at once."""
 
     def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
         self._left = at_once
-        self._taken = 0
         self._behind: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     def __len__(self) -> int:
-        return self._taken + len(self._behind)
+        return self._at_once - self._left + len(self._behind)
 
     async def take(self, seconds: float) -> bool:
         """Wait for a turn; whether it came in time. Who has it passes it on in the end."""
         if self._left:
             self._left -= 1
-            self._taken += 1
             return True
         turn = asyncio.get_running_loop().create_future()
         self._behind[turn] = None
@@ -39,4 +38,3 @@ class Turns:
             self._behind.popitem(last=False)[0].set_result(None)
         else:
             self._left += 1
-            self._taken -= 1
