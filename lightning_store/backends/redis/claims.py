@@ -152,4 +152,4 @@ class ClaimOperations(AttemptOperations):
                 for rollout in reversed([codec.attempted(reply) for reply in held]):
                     await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
         except LightningStoreError as error:
-            logger.warning("What a claim without an answer may have taken is not handed back, its lease has to end it: %s", error)
+            logger.warning("A claim without an answer is not handed back, its lease has to end it: %s", error)
