@@ -77,6 +77,12 @@ class StoreFullError(StoreUnavailableError):
     code = "STORE_FULL"
 
 
+class NotReplicatedError(StoreUnavailableError):
+    """Applied, but too few replicas have confirmed it: a failover may undo it. A repeat takes effect once."""
+
+    code = "NOT_REPLICATED"
+
+
 class AccessDeniedError(LightningStoreError, PermissionError):
     """The backend refuses these credentials, or what they are used for."""
 
@@ -108,6 +114,7 @@ ERRORS_BY_CODE: Final[dict[str, type[LightningStoreError]]] = {
         UnsupportedOperationError,
         StoreUnavailableError,
         StoreFullError,
+        NotReplicatedError,
         AccessDeniedError,
         SchemaMismatchError,
         InternalStoreError,

@@ -28,6 +28,7 @@ _DEFINITION: Final = re.compile(
     r"|(?P<constant>[A-Z_]+) = (?:\{\n(?:.*\n)*?(?P=indent)\}\n|.*\n))",
     re.MULTILINE,
 )
+_MODE: Final = re.compile(r"= open\(given, (.+)\)")
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
 
 
@@ -60,6 +61,7 @@ class Script:
     Attributes:
         keys: Names of its keys, in order; so `arguments`.
         rest: Name of the last key or argument if it takes any number of values; None if none does.
+        writes: Whether it is called to write something. Reading scripts may settle what is due in passing.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Script:
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
     rest: frozenset[str]
+    writes: bool
 
     def call(self, **values: Argument | Iterable[Argument]) -> "Call":
         """The call with these keys and arguments, by the names in the header.
@@ -117,6 +120,13 @@ class Call(NamedTuple):
         return Call(self.script, (*self.tail[:at], "1", *self.tail[at + 1 :]))
 
     @property
+    def writes(self) -> bool:
+        """Whether it is sent to write something; a script that may repair does so when told."""
+        if "repair" not in self.script.arguments:
+            return self.script.writes
+        return self.tail[1 + int(self.tail[0]) + self.script.arguments.index("repair")] != ""
+
+    @property
     def by_text(self) -> tuple[Argument, ...]:
         """The command that sends the script along, and thereby caches it."""
         return ("EVAL", self.script.text, *self.tail)
@@ -161,6 +171,7 @@ def load_script(name: str, settings: Settings) -> Script:
         keys=_names(parameters, "KEYS", name),
         arguments=_names(parameters, "ARGV", name),
         rest=frozenset(parameter for _, _, many, parameter in parameters if many),
+        writes=any(mode != '"read"' for mode in _MODE.findall(code)),
     )
 
 
