@@ -16,6 +16,7 @@ from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.sentinel import opener
 from lightning_store.backends.redis.settings import ConnectionSettings
+from lightning_store.errors import NotReplicatedError
 
 T = TypeVar("T")
 
@@ -153,7 +154,8 @@ class Connections:
                 return await send(latest)
             except Exception as error:
                 pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter needs no secrecy
-                if not is_transient(error) or loop.time() + pause >= until:
+                needed = self._replication.try_seconds if isinstance(error, NotReplicatedError) else 0.0
+                if not is_transient(error) or loop.time() + pause + needed >= until:
                     raise translated(error) from error
             await asyncio.sleep(pause)
             send, latest = send_again or send, until

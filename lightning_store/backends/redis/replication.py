@@ -10,7 +10,7 @@ from typing import Any, Final
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.errors import InvalidRequestError, NotReplicatedError
 
-_SHARE_OF_TIME: Final = 0.9  # the rest is for the answer, or the call would seem to have been lost
+_SHARE_OF_TIME: Final = 0.5  # servers see a tenth of a second late that the time is over, and the call is not lost then
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Replication:
             raise InvalidRequestError(f"replication_seconds: expected more than 0, got {self.seconds!r}")
 
     @property
+    def try_seconds(self) -> float:
+        """What a try needs to wait for so long, and to be answered."""
+        return self.seconds / _SHARE_OF_TIME
+
+    @property
     def extra_seconds(self) -> float:
         """For how long a writing call may block its connection by this."""
         return self.seconds if self.min_replicas else 0.0
@@ -43,7 +48,7 @@ class Replication:
             calls: What is sent on the same connection.
             seconds: The most that there is time for.
         """
-        if not self.min_replicas or not any(call.writes for call in calls):
+        if not self.min_replicas or not any(call.writes and call.is_awaited for call in calls):
             return []
         milliseconds = max(1, int(1000 * min(self.seconds, _SHARE_OF_TIME * seconds)))  # 0 would wait for ever
         return [("WAIT", self.min_replicas, milliseconds)]

@@ -101,10 +101,17 @@ class Script:
 
 
 class Call(NamedTuple):
-    """A script with its keys and arguments."""
+    """A script with its keys and arguments.
+
+    Attributes:
+        script: The script.
+        tail: The number of keys, the keys, the arguments.
+        is_awaited: Whether replicas have to confirm what it writes, where the store wants that.
+    """
 
     script: Script
     tail: tuple[Argument, ...]
+    is_awaited: bool = True
 
     @property
     def by_sha(self) -> tuple[Argument, ...]:
@@ -117,11 +124,16 @@ class Call(NamedTuple):
         if "again" not in self.script.arguments:
             return self
         at = 1 + int(self.tail[0]) + self.script.arguments.index("again")
-        return Call(self.script, (*self.tail[:at], "1", *self.tail[at + 1 :]))
+        return self._replace(tail=(*self.tail[:at], "1", *self.tail[at + 1 :]))
+
+    @property
+    def unawaited(self) -> "Call":
+        """The same call, done when the primary has carried it out."""
+        return self._replace(is_awaited=False)
 
     @property
     def writes(self) -> bool:
-        """Whether it is sent to write something; a script that may repair does so when told."""
+        """Whether it is sent to write something; a script that may repair does so when told to."""
         if "repair" not in self.script.arguments:
             return self.script.writes
         return self.tail[1 + int(self.tail[0]) + self.script.arguments.index("repair")] != ""

@@ -51,21 +51,21 @@ def questions(service: str) -> list[tuple[Argument, ...]]:
     return [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service), ("SENTINEL", "MASTER", service)]
 
 
-def named(address: Sequence[bytes] | None, state: Sequence[bytes] | Exception) -> Named:
+def named(address: Any, state: Any) -> Named:
     """What the answers to `questions` mean.
 
     Raises:
         RedisError: The sentinel does not know the service, or refuses to answer.
     """
+    if address is None:
+        raise redis_errors.ConnectionError("it does not know the service")
     for answer in (address, state):
         if isinstance(answer, Exception):
             raise answer
-    if address is None or isinstance(state, Exception):
-        raise redis_errors.ConnectionError("it does not know the service")
     host, port = (part.decode() for part in address)
     fields = {name.decode(): value.decode() for name, value in zip(state[::2], state[1::2], strict=True)}
     is_old = (host, port) == (fields["ip"], fields["port"])
-    is_down = is_old and {"s_down", "o_down", "disconnected"} & set(fields["flags"].split(","))
+    is_down = is_old and {"s_down", "o_down"} & set(fields["flags"].split(","))
     return Named(int(fields["config-epoch"]), not is_down, host, int(port))
 
 

@@ -59,6 +59,13 @@ class ConnectionSettings:
     sentinels: "tuple[ConnectionSettings, ...]" = ()
     addresses: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.replication.min_replicas and self.replication.try_seconds > self.socket_seconds:
+            raise InvalidRequestError(
+                f"replication_seconds: expected at most half of socket_seconds ({self.socket_seconds:g}), "
+                f"got {self.replication.seconds:g}"
+            )
+
     def connection(self) -> Any:
         """A connection of the driver, not open yet; it waits for answers as long as it is let."""
         return self.connection_class(

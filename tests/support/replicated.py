@@ -19,20 +19,22 @@ from typing_extensions import Self
 from tests.support.redis_server import binary_under_test
 
 SERVICE: Final = "the-store"
-DOWN_AFTER: Final = 1.0
+REPLICAS: Final = 2
+SENTINELS: Final = 3
+DOWN_AFTER_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 30.0
 
 
 class Server:
     """One redis-server of the group; its files and port stay when it is killed and started again."""
 
-    def __init__(self, folder: Path, port: int, password: str, *lines: str, sentinel: bool = False) -> None:
+    def __init__(self, folder: Path, port: int, password: str, *lines: str, is_sentinel: bool = False) -> None:
         self.port = port
         self.password = password
         self._folder = folder
-        self._sentinel = sentinel
+        self._is_sentinel = is_sentinel
         self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir()
+        folder.mkdir(parents=True)
         settings = (f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"requirepass {password}", *lines)
         (folder / "conf").write_text("\n".join(settings) + "\n")
 
@@ -52,7 +54,7 @@ class Server:
         command = [str(binary_under_test().path), str(self._folder / "conf")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--sentinel"] if self._sentinel else command,
+                [*command, "--sentinel"] if self._is_sentinel else command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -98,44 +100,23 @@ class Server:
         return role
 
 
-class SentinelGroup:
-    """The servers and their sentinels; use it as a context."""
+class ReplicatedServers:
+    """A primary and its replicas; use it as a context."""
 
-    def __init__(self, folder: Path, *, data_lines: tuple[str, ...] = ("appendonly no", 'save ""')) -> None:
+    def __init__(self, folder: Path) -> None:
         self.password = secrets.token_hex(8)
-        self.sentinel_password = secrets.token_hex(8)
-        ports = free_ports(6)
-        first = ports[0]
+        first, *others = free_ports(REPLICAS + 1)
         self.servers = [
             Server(
-                folder / f"server-{number}", port, self.password, f"masterauth {self.password}",
-                "repl-diskless-sync-delay 0", "repl-timeout 10", "repl-ping-replica-period 1", *data_lines,
-                *(() if port == first else (f"replicaof 127.0.0.1 {first}",)),
+                folder / f"server-{port}", port, self.password, f"masterauth {self.password}",
+                "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "appendonly no", 'save ""', *lines,
             )
-            for number, port in enumerate(ports[:3])
-        ]  # fmt: skip
-        self.sentinels = [
-            Server(
-                folder / f"sentinel-{number}", port, self.sentinel_password,
-                f"sentinel monitor {SERVICE} 127.0.0.1 {first} 2",
-                f"sentinel auth-pass {SERVICE} {self.password}",
-                f"sentinel down-after-milliseconds {SERVICE} {int(1000 * DOWN_AFTER)}",
-                f"sentinel failover-timeout {SERVICE} 5000",
-                f"sentinel parallel-syncs {SERVICE} 2",
-                f"sentinel sentinel-pass {self.sentinel_password}",
-                sentinel=True,
-            )
-            for number, port in enumerate(ports[3:])
+            for port, lines in ((first, []), *((port, [f"replicaof 127.0.0.1 {first}"]) for port in others))
         ]  # fmt: skip
 
     def __enter__(self) -> Self:
         try:
-            for server in self.servers:
-                server.start()
-            wait_for(lambda: self.confirming() == len(self.servers) - 1, "the replicas to follow")
-            for sentinel in self.sentinels:
-                sentinel.start()
-            wait_for(lambda: all(map(self._knows_all, self.sentinels)), "the sentinels to know each other")
+            self.start()
         except BaseException:
             self.stop()
             raise
@@ -146,10 +127,69 @@ class SentinelGroup:
     ) -> None:
         self.stop()
 
+    def start(self) -> None:
+        """Start them, and wait until the replicas follow."""
+        for server in self.servers:
+            server.start()
+        self.wait_for_replicas()
+
+    def wait_for_replicas(self) -> None:
+        """Wait until all have what the first server has written, which must be the primary."""
+        wait_for(lambda: int(self.servers[0].ask("WAIT", str(REPLICAS), "100")) == REPLICAS, "the replicas to follow")
+
     def stop(self) -> None:
         """End all of them."""
-        for server in (*self.sentinels, *self.servers):
+        for server in self.servers:
             server.kill()
+
+    @property
+    def url(self) -> str:
+        """The URL of the primary, password included."""
+        return f"redis://:{self.password}@127.0.0.1:{self.servers[0].port}/0"
+
+    @property
+    def primary(self) -> Server:
+        """The primary."""
+        return self.servers[0]
+
+    @property
+    def replicas(self) -> list[Server]:
+        """All others."""
+        return [server for server in self.servers if server is not self.primary]
+
+
+class SentinelGroup(ReplicatedServers):
+    """The same with sentinels, which choose another primary when it is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sentinel_password = secrets.token_hex(8)
+        self.sentinels = [
+            Server(
+                folder / f"sentinel-{port}", port, self.sentinel_password,
+                f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
+                f"sentinel auth-pass {SERVICE} {self.password}",
+                f"sentinel down-after-milliseconds {SERVICE} {int(1000 * DOWN_AFTER_SECONDS)}",
+                f"sentinel failover-timeout {SERVICE} 5000",
+                f"sentinel parallel-syncs {SERVICE} {REPLICAS}",
+                f"sentinel sentinel-pass {self.sentinel_password}",
+                is_sentinel=True,
+            )
+            for port in free_ports(SENTINELS)
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Start all, and wait until everybody knows everybody."""
+        super().start()
+        for sentinel in self.sentinels:
+            sentinel.start()
+        wait_for(lambda: all(map(_knows_all, self.sentinels)), "the sentinels to know each other")
+
+    def stop(self) -> None:
+        """End all of them."""
+        for sentinel in self.sentinels:
+            sentinel.kill()
+        super().stop()
 
     @property
     def url(self) -> str:
@@ -169,8 +209,9 @@ class SentinelGroup:
             if sentinel.answers()
         }
 
+    @property
     def primary(self) -> Server:
-        """The primary, on which the sentinels agree."""
+        """The one on which the sentinels agree."""
         [port] = self.named()
         return next(server for server in self.servers if server.port == port)
 
@@ -179,16 +220,12 @@ class SentinelGroup:
         wait_for(lambda: len(names := self.named()) == 1 and old.port not in names, "the failover")
         return time.monotonic()
 
-    def confirming(self) -> int:
-        """How many replicas confirm what the first primary, or the one that is named, writes."""
-        primary = self.primary() if self.sentinels[0].is_running else self.servers[0]
-        count: int = primary.ask("WAIT", "2", "100")
-        return count
 
-    def _knows_all(self, sentinel: Server) -> bool:
-        flat = sentinel.ask("SENTINEL", "MASTER", SERVICE)
-        state = dict(zip(flat[::2], flat[1::2], strict=True))
-        return (state["num-slaves"], state["num-other-sentinels"], state["flags"]) == ("2", "2", "master")
+def _knows_all(sentinel: Server) -> bool:
+    flat = sentinel.ask("SENTINEL", "MASTER", SERVICE)
+    state = dict(zip(flat[::2], flat[1::2], strict=True))
+    known = state["num-slaves"], state["num-other-sentinels"], state["flags"]
+    return known == (str(REPLICAS), str(SENTINELS - 1), "master")
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
