@@ -4,17 +4,22 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, read_url
 from lightning_store.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from lightning_store.admission import MaxQueued
     from lightning_store.backends.redis.store import RedisLightningStore
 
-SCHEMES: Final = ("redis", "rediss", "unix")
-EXPECTED_URL: Final = "expected redis://, rediss:// (TLS) or unix://"
+SCHEMES: Final = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+EXPECTED_URL: Final = (
+    "expected redis://, rediss:// (TLS), unix://, or redis+sentinel:// or rediss+sentinel:// with the sentinels"
+)
 
 _AUTHORITY: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
-_QUERY: Final = re.compile(r"(?P<name>[?&](?:user(?:name)?|password|ssl_password)=)[^&\s'\"]*", re.IGNORECASE)
+_QUERY: Final = re.compile(
+    r"(?P<name>[?&](?:sentinel_)?(?:user(?:name)?|password|ssl_password)=)[^&\s'\"]*", re.IGNORECASE
+)
 _SHORTEST_SECRET: Final = 4
 """Shorter passwords are not looked for in texts: they would be found inside of words."""
 
@@ -23,7 +28,8 @@ def open_store(url: str, namespace: str, *, max_queued: "MaxQueued" = None) -> "
     """The store behind a URL; nothing is sent before its first operation.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`, with user, password and database where the server wants them.
+        url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`, with user, password and
+            database where the server wants them.
         namespace: Which of the stores on that server.
         max_queued: Most rollouts that may wait in a queue, see `RedisLightningStore`.
 
@@ -50,6 +56,9 @@ def check_url(url: str) -> None:
         raise InvalidRequestError(f"the store's URL has no scheme; {EXPECTED_URL}")
     if scheme not in SCHEMES:
         raise InvalidRequestError(f"the store's URL begins with {scheme[:20]}://; {EXPECTED_URL}")
+    read_url(url)
+    if scheme in SENTINEL_SCHEMES:
+        return
     try:
         parts = urlsplit(url)
         complete = bool(parts.path if scheme == "unix" else parts.hostname) and parts.port != 0
@@ -80,7 +89,8 @@ def _passwords(url: str) -> list[str]:
     """The passwords in a URL, as written and as meant."""
     try:
         parts = urlsplit(url)
-        found = [parts.password or "", *parse_qs(parts.query).get("password", [])]
+        options = parse_qs(parts.query)
+        found = [parts.password or "", *options.get("password", []), *options.get("sentinel_password", [])]
     except ValueError:
         return []
     both = {*found, *(unquote(secret) for secret in found)}

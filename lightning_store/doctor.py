@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.keys import SCHEMA, SCRATCH, Keys
+from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, StoreUrl, read_url
 from lightning_store.connect import redact
 from lightning_store.doctor_checks import CHECKS, REDIS_CLI, Facts, Finding, Trials
 from lightning_store.serverinfo import Client, plain_client, read_info, read_time
@@ -62,6 +63,9 @@ _TRIALS: Final[tuple[tuple[str, ...], ...]] = (
 )
 """The commands of the scripts and of the client, on keys of our own; a test compares them with the scripts."""
 
+_TRIAL_OF_SENTINELS: Final = ("HELLO",)
+_TRIAL_OF_REPLICAS: Final = ("WAIT", "0", "1")
+
 NEEDED_COMMANDS: Final = tuple(dict.fromkeys((CLEAN_UP, "PING", "INFO", *(trial[0] for trial in _TRIALS))))
 
 
@@ -96,7 +100,7 @@ def examine(url: str, namespace: str) -> Report:
     """Examine the server behind a URL. Writes scratch keys inside the namespace's tag and removes them.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: As a store takes it.
         namespace: The namespace that is to be used there.
 
     Raises:
@@ -117,6 +121,7 @@ def gather(url: str, namespace: str) -> Facts:
         AccessDeniedError: It does not let us in.
     """
     keys = Keys(namespace)
+    said = read_url(url)
     with plain_client(url) as client:
         info: dict[str, Any] = {}
         for section in SECTIONS:
@@ -133,7 +138,8 @@ def gather(url: str, namespace: str) -> Facts:
             schema=schema,
             is_schema_known=is_schema_known,
             expected_schema=SCHEMA,
-            redis_cli=_redis_cli(url),
+            redis_cli=_redis_cli(url, client),
+            min_replicas=said.min_replicas or 0,
             trials=_try_commands(client, keys, url),
         )
 
@@ -178,12 +184,13 @@ def _try_commands(client: Client, keys: Keys, url: str) -> Trials:
     """Try every command for real. If even removing is not allowed, nothing is tried that would leave something."""
     scratch = keys.control(SCRATCH, secrets.token_hex(8))
     spans = keys.spans(f"doctor-{secrets.token_hex(8)}")
-    trials = [tuple(part.format(key=scratch, spans=spans) for part in trial) for trial in _TRIALS]
+    further = _further_trials(read_url(url))
+    trials = [tuple(part.format(key=scratch, spans=spans) for part in trial) for trial in (*_TRIALS, *further)]
     names = sorted({part for trial in trials for part in trial if part.startswith(scratch) or part == spans})
     clean_up = (CLEAN_UP, *names)
     user = _user(client)
     patterns = (keys.control("*"), keys.spans("*").partition(":spans:")[0] + ":*")
-    grant = _grant(_redis_cli(url), user, patterns)
+    grant = _grant(_redis_cli(url, client), user, patterns, (*NEEDED_COMMANDS, *(trial[0] for trial in further)))
     first = _send(client, [clean_up])
     if _is_denied(first[0], "command"):
         untried = tuple(name for name in NEEDED_COMMANDS if name != CLEAN_UP)
@@ -202,6 +209,14 @@ def _try_commands(client: Client, keys: Keys, url: str) -> Trials:
         refusal=next((redact(str(answer), url) for answer in answers if _refuses_writes(answer)), ""),
         grant=grant,
     )
+
+
+def _further_trials(url: StoreUrl) -> list[tuple[str, ...]]:
+    """Trials of what not every store needs."""
+    return [
+        *([_TRIAL_OF_SENTINELS] if url.sentinels else []),
+        *([_TRIAL_OF_REPLICAS] if url.min_replicas else []),
+    ]
 
 
 def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
@@ -232,13 +247,16 @@ def _user(client: Client) -> str:
         return str(client.connection_pool.connection_kwargs.get("username") or "default")
 
 
-def _redis_cli(url: str) -> str:
+def _redis_cli(url: str, client: Client) -> str:
     """How a person reaches the server; the password is not shown."""
     parts = urlsplit(url)
+    if parts.scheme in SENTINEL_SCHEMES:
+        place = client.connection_pool.connection_kwargs
+        return f"redis-cli -h {place['host']} -p {place['port']} --askpass"
     return f"redis-cli -s {unquote(parts.path)} --askpass" if parts.scheme == "unix" else REDIS_CLI
 
 
-def _grant(redis_cli: str, user: str, patterns: tuple[str, ...]) -> str:
+def _grant(redis_cli: str, user: str, patterns: tuple[str, ...], names: tuple[str, ...]) -> str:
     allowed = " ".join(f"'~{pattern}'" for pattern in patterns)
-    commands = " ".join(f"+{name.lower()}" for name in sorted(NEEDED_COMMANDS))
+    commands = " ".join(f"+{name.lower()}" for name in sorted(names))
     return f"{redis_cli} ACL SETUSER {user} {allowed} {commands}"

@@ -79,6 +79,8 @@ class Facts:
         is_schema_known: Whether it could be read.
         expected_schema: The version that this program reads and writes.
         redis_cli: How a person reaches the server, for commands that mend.
+        min_replicas: How many replicas the URL wants to have confirmed every write.
+        trials: What came of trying the commands.
     """
 
     info: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -91,6 +93,7 @@ class Facts:
     is_schema_known: bool = True
     expected_schema: str = ""
     redis_cli: str = REDIS_CLI
+    min_replicas: int = 0
     trials: Trials = field(default_factory=Trials)
 
 
@@ -110,7 +113,7 @@ def check_version(facts: Facts) -> Finding:
 
 
 def check_role(facts: Facts) -> Finding:
-    """A server that takes writes."""
+    """A server that takes writes, with as many replicas as have to confirm them."""
     role = facts.info.get("role")
     if role is None:
         return Finding("role", "unknown", "the server does not tell whether it is a replica")
@@ -119,7 +122,12 @@ def check_role(facts: Facts) -> Finding:
         why = "A replica takes no writes; a store on it cannot enqueue or claim."
         mend = f"export LIGHTNING_STORE_URL=redis://...@{host}/0  # the primary"
         return Finding("role", "problem", f"this server is a replica of {host}", why, mend)
-    return Finding("role", "ok", "primary")
+    replicas = int(facts.info.get("connected_slaves", 0))
+    told = "primary" + (f" with {replicas} replica{'s' if replicas > 1 else ''}" if replicas else "")
+    if replicas < facts.min_replicas:
+        why = f"The URL says min_replicas={facts.min_replicas}: no write is acknowledged before so many have it."
+        return Finding("role", "problem", told, why, f"{facts.redis_cli} INFO replication")
+    return Finding("role", "ok", told)
 
 
 def check_eviction(facts: Facts) -> Finding:

@@ -83,6 +83,10 @@ class QueueFullError(LightningStoreError):
     code = "QUEUE_FULL"
     http_status = 429
     retryable = True
+class NotReplicatedError(StoreUnavailableError):
+    """Applied, but too few replicas have confirmed it: a failover may undo it. A repeat takes effect once."""
+
+    code = "NOT_REPLICATED"
 
 
 class AccessDeniedError(LightningStoreError, PermissionError):
@@ -117,6 +121,7 @@ ERRORS_BY_CODE: Final[dict[str, type[LightningStoreError]]] = {
         StoreUnavailableError,
         StoreFullError,
         QueueFullError,
+        NotReplicatedError,
         AccessDeniedError,
         SchemaMismatchError,
         InternalStoreError,

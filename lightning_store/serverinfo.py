@@ -10,7 +10,9 @@ from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lightning_store.backends.redis.sentinel import Named, named, newest, questions, unnamed
 from lightning_store.backends.redis.settings import tls_options
+from lightning_store.backends.redis.urls import StoreUrl, read_url
 from lightning_store.connect import check_url, redact
 from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, StoreUnavailableError
 
@@ -53,6 +55,8 @@ def plain_client(url: str) -> Generator[Client, None, None]:
     check_url(url)
     try:
         client = _connect(url)
+    except LightningStoreError:
+        raise
     except (TypeError, ValueError):
         # Without the cause: what the driver says about an option that it does not know may quote the URL.
         raise InvalidRequestError(f"the store's URL has an option that cannot be used: {redact(url)}") from None
@@ -64,7 +68,21 @@ def plain_client(url: str) -> Generator[Client, None, None]:
 
 
 def _connect(url: str) -> Client:
-    client = redis.Redis.from_url(
+    client: Client = None
+    try:
+        client = _client(_server_of(read_url(url)), decode_responses=True)
+        client.ping()
+    except redis_errors.NoPermissionError:
+        pass  # it answers and knows us; which commands are missing is the doctor's matter
+    except (redis_errors.RedisError, OSError) as error:
+        if client is not None:
+            client.close()
+        raise _unavailable(url, error) from error
+    return client
+
+
+def _client(url: str, *, decode_responses: bool) -> Client:
+    return redis.Redis.from_url(
         url,
         **tls_options(url),
         protocol=2,
@@ -72,17 +90,35 @@ def _connect(url: str) -> Client:
         socket_timeout=ANSWER_SECONDS,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
-        decode_responses=True,
+        decode_responses=decode_responses,
         encoding_errors="backslashreplace",
     )
+
+
+def _server_of(url: StoreUrl) -> str:
+    """URL of the server itself: the one in the URL, or the primary that the sentinels name.
+
+    Raises:
+        RedisError: They name none.
+    """
+    if not url.sentinels:
+        return url.server
+    answers = {
+        address: _ask(sentinel, url.service)
+        for address, sentinel in zip(url.addresses, url.sentinels, strict=True)
+    }  # fmt: skip
+    found = newest([answer for answer in answers.values() if isinstance(answer, Named)])
+    if found is None:
+        raise unnamed(url.service, answers)
+    return url.at(found.host, found.port)
+
+
+def _ask(sentinel: str, service: str) -> Named | Exception:
     try:
-        client.ping()
-    except redis_errors.NoPermissionError:
-        pass  # it answers and knows us; which commands are missing is the doctor's matter
+        with _client(sentinel, decode_responses=False) as client:
+            return named(*(client.execute_command(*question) for question in questions(service)))
     except (redis_errors.RedisError, OSError) as error:
-        client.close()
-        raise _unavailable(url, error) from error
-    return client
+        return error
 
 
 def _unavailable(url: str, error: Exception) -> LightningStoreError:

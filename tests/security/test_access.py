@@ -29,7 +29,7 @@ from tests.support.shipped_redis import (
 )
 
 RUN = {"EVAL", "EVALSHA"}
-CONNECTION = {"@connection", "SELECT", "CLIENT|SETNAME", "CLIENT|ID"}
+CONNECTION = {"@connection", "SELECT", "CLIENT|SETNAME", "CLIENT|ID", "WAIT"}
 EVERY_SCRIPT = tuple(path.stem for path in lua_folder().glob("*.lua"))
 SCRIPTS = {
     "algorithm": EVERY_SCRIPT,

@@ -6,6 +6,7 @@ from typing import Any
 from lightning_store import query
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import RedisCore
+from lightning_store.backends.redis.scripts import Call
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import AttemptNotFoundError, RolloutNotFoundError
 from lightning_store.jsonvalue import compressed, copy_mapping
@@ -80,10 +81,10 @@ class AttemptOperations(RedisCore):
     async def release_attempt(self, rollout_id: str, attempt_id: str) -> Attempt:
         """See the contract."""
         check_known(rollout_id, attempt_id)
-        return codec.attempt(rollout_id, await self._release(rollout_id, attempt_id))
+        return codec.attempt(rollout_id, await self._connections.run(self._release_call(rollout_id, attempt_id)))
 
-    async def _release(self, rollout_id: str, attempt_id: str) -> Any:
-        return await self._run(
+    def _release_call(self, rollout_id: str, attempt_id: str) -> Call:
+        return self._call(
             "release_attempt",
             now=self._now(),
             token=self.ids.token(),

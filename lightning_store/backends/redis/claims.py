@@ -144,12 +144,16 @@ class ClaimOperations(AttemptOperations):
         return await self._connections.run(call)
 
     async def _take_back(self, request: ClaimRequest, tokens: Sequence[str]) -> None:
-        """Hand back at once what was claimed for a caller who is gone, and let nothing be claimed for it later."""
+        """Hand back at once what was claimed for a caller who is gone, and let nothing be claimed for it later.
+
+        Without waiting for replicas: that they are silent may be why the caller has got nothing.
+        """
         nothing = replace(request, limit=0, worker_id=None, lease_seconds=None)
         try:
             for token in reversed(tokens):
-                _, _, held = await self._connections.run(self._claim_call(nothing, token, 0))
+                _, _, held = await self._connections.run(self._claim_call(nothing, token, 0).unawaited)
                 for rollout in reversed([codec.attempted(reply) for reply in held]):
-                    await self._release(rollout.rollout_id, rollout.attempt.attempt_id)
+                    release = self._release_call(rollout.rollout_id, rollout.attempt.attempt_id)
+                    await self._connections.run(release.unawaited)
         except LightningStoreError as error:
             logger.warning("A claim without an answer is not handed back, its lease has to end it: %s", error)

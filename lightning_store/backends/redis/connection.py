@@ -13,9 +13,10 @@ from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.failures import is_transient, translated
 from lightning_store.backends.redis.loops import PerLoop
-from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument, Call
+from lightning_store.backends.redis.sentinel import opener
 from lightning_store.backends.redis.settings import ConnectionSettings
+from lightning_store.errors import NotReplicatedError
 
 T = TypeVar("T")
 
@@ -33,8 +34,10 @@ class Connections:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
-        self._pools = PerLoop(lambda: Pool(settings, most=settings.max_connections), Pool.hang_up)
-        self._blocking = PerLoop(lambda: Pool(settings, most=_MOST_BLOCKING), Pool.hang_up)
+        self._replication = settings.replication
+        open_pool = opener(settings)
+        self._pools = PerLoop(lambda: open_pool(settings.max_connections), lambda pool: pool.hang_up())
+        self._blocking = PerLoop(lambda: open_pool(_MOST_BLOCKING), lambda pool: pool.hang_up())
 
     def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
@@ -84,7 +87,10 @@ class Connections:
             StoreUnavailableError: The connection failed; whether the script was run is not known.
         """
         try:
-            woken, answer = await self._blocking.get().send([blocking, call.by_sha], blocking_seconds=seconds)
+            woken, answer, *confirmed = await self._blocking.get().send(
+                [blocking, call.by_sha, *self._replication.commands([call])],
+                blocking_seconds=seconds + self._replication.extra_seconds,
+            )
         except Exception as error:
             raise translated(error) from error
         refused = translated(woken) if isinstance(woken, Exception) and not is_transient(woken) else None
@@ -92,6 +98,7 @@ class Connections:
             return await self.run(call), refused
         if isinstance(answer, Exception):
             raise translated(answer)
+        self._replication.check(confirmed)
         return answer, refused
 
     async def close(self) -> None:
@@ -102,17 +109,27 @@ class Connections:
 
     async def _send(self, call: Call, until: float) -> Any:
         pool = self._pools.get()
-        [answer] = await pool.send([call.by_sha], until)
+        answer, *confirmed = await pool.send([call.by_sha, *self._confirming([call], until)], until)
         if isinstance(answer, redis_errors.NoScriptError):
-            [answer] = await pool.send([call.by_text], until)
-        return _plain(answer)
+            answer, *confirmed = await pool.send([call.by_text, *self._confirming([call], until)], until)
+        _plain(answer)
+        self._replication.check(confirmed)
+        return answer
+
+    def _confirming(self, calls: Sequence[Call], until: float) -> list[tuple[Argument, ...]]:
+        left = until - asyncio.get_running_loop().time()
+        return self._replication.commands(calls, min(left, self.settings.socket_seconds))
 
     async def _send_many(self, calls: Sequence[Call], until: float) -> list[Any]:
         pool = self._pools.get()
-        answers = await pool.send([call.by_sha for call in calls], until)
+        sent = [*(call.by_sha for call in calls), *self._confirming(calls, until)]
+        answers = await pool.send(sent, until)
+        answers, confirmed = answers[: len(calls)], answers[len(calls) :]
         missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis_errors.NoScriptError)]
         if missing:
-            again = await pool.send([calls[i].by_text for i in missing], until)
+            sent = [*(calls[i].by_text for i in missing), *self._confirming(calls, until)]
+            again = await pool.send(sent, until)
+            again, confirmed = again[: len(missing)], again[len(missing) :]
             for i, answer in zip(missing, again, strict=True):
                 answers[i] = answer
         for i, answer in enumerate(answers):
@@ -120,6 +137,7 @@ class Connections:
                 if is_transient(answer):
                     raise answer
                 answers[i] = translated(answer)
+        self._replication.check(confirmed)
         return answers
 
     async def _read_all(self, commands: Sequence[Sequence[Argument]], until: float) -> list[Any]:
@@ -136,7 +154,8 @@ class Connections:
                 return await send(latest)
             except Exception as error:
                 pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter needs no secrecy
-                if not is_transient(error) or loop.time() + pause >= until:
+                needed = self._replication.try_seconds if isinstance(error, NotReplicatedError) else 0.0
+                if not is_transient(error) or loop.time() + pause + needed >= until:
                     raise translated(error) from error
             await asyncio.sleep(pause)
             send, latest = send_again or send, until

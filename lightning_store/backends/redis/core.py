@@ -56,12 +56,14 @@ class RedisCore(BaseStore):
         max_span_bytes: int | None = DEFAULT_LIMITS.max_span_bytes,
         max_resources_bytes: int | None = DEFAULT_LIMITS.max_resources_bytes,
         max_metadata_bytes: int | None = DEFAULT_LIMITS.max_metadata_bytes,
+        min_replicas: int | None = None,
+        replication_seconds: float | None = None,
     ) -> None:
         """Make a store; connections are opened when first used.
 
         Args:
-            url_or_client: `redis://`, `rediss://` or `unix://` URL; or a redis-py client, whose connection settings are
-                used on connections of our own (fakeredis included).
+            url_or_client: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://` URL; or a
+                redis-py client, whose connection settings are used on connections of our own (fakeredis included).
             namespace: Stores of different namespaces share nothing; `[A-Za-z0-9._-]{1,128}`.
             clock: Where scripts take the time from; None = the server's clock.
             ids: Where ids and tokens come from; None = random ones.
@@ -80,6 +82,9 @@ class RedisCore(BaseStore):
             max_span_bytes: The same of a span.
             max_resources_bytes: The same of a resources snapshot.
             max_metadata_bytes: The same of metadata of a rollout or attempt, and of heartbeat stats.
+            min_replicas: How many replicas have to confirm a write before it is acknowledged. Until they do, the call
+                is repeated as in an outage, and raises NotReplicatedError in the end. None = what the URL says, else 0.
+            replication_seconds: For how long each try waits for them. None = what the URL says, else 1.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
@@ -96,7 +101,12 @@ class RedisCore(BaseStore):
             )
         self._scripts = Scripts(Settings(float(grace_seconds), math.ceil(token_seconds), int(events_kept)))
         self._connection_settings = settings_for(
-            url_or_client, max_connections=max_connections, socket_seconds=socket_seconds, retry_seconds=retry_seconds
+            url_or_client,
+            min_replicas=min_replicas,
+            replication_seconds=replication_seconds,
+            max_connections=max_connections,
+            socket_seconds=socket_seconds,
+            retry_seconds=retry_seconds,
         )
         self._connect()
 

@@ -26,6 +26,8 @@ _TRANSIENT_ERRORS: Final = (
     redis_errors.MasterDownError,
     OSError,
 )
+_MISPLACED_CODES: Final = frozenset({"NOREPLICAS", "READONLY", "UNBLOCKED"})
+_MISPLACED_ERRORS: Final = (redis_errors.ReadOnlyError, redis_errors.MasterDownError)
 _REFUSED_CODES: Final = frozenset({"NOPERM", "WRONGPASS", "NOAUTH"})
 _REFUSED_ERRORS: Final = (
     redis_errors.AuthenticationError,
@@ -69,6 +71,11 @@ def is_transient(error: Exception) -> bool:
     if _is_refusal(error) or _is_distrusted(error):
         return False
     return isinstance(error, _TRANSIENT_ERRORS) or _code(error) in _TRANSIENT_CODES
+
+
+def is_misplaced(error: Exception) -> bool:
+    """Whether the server is not, or no longer, one that takes writes: another may be by now."""
+    return isinstance(error, _MISPLACED_ERRORS) or _code(error) in _MISPLACED_CODES
 
 
 def translated(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis import exceptions as redis_errors
 
+from lightning_store.backends.redis.failures import is_misplaced
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.backends.redis.turns import Turns
@@ -84,6 +85,14 @@ class Pool:
         for connection in self._connections:
             await connection.disconnect()
 
+    async def move(self) -> None:
+        """End all connections, because the server is another now; calls under way fail as if theirs were lost."""
+        for connection in list(self._connections):
+            if connection in self._free:
+                await connection.disconnect(nowait=True)
+            elif (writer := getattr(connection, "_writer", None)) is not None:
+                writer.transport.abort()
+
     def hang_up(self) -> None:
         """Close the sockets of a loop that is closed, which can do nothing in order any more."""
         for connection in self._connections:
@@ -101,19 +110,29 @@ class Pool:
     async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]], seconds: float) -> list[Any]:
         try:
             async with timeout(seconds):
+                await self._prepare(connection)
                 await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _answer(connection) for _ in commands]
+                answers = [await _answer(connection) for _ in commands]
         except asyncio.TimeoutError:
             await connection.disconnect(nowait=True)
             raise redis_errors.TimeoutError(f"no answer within {max(0.0, seconds):.3g} s") from None
         except (redis_errors.ConnectionError, OSError):
-            # What ended this connection may have ended the idle ones too: the next call is not to find out one by one.
-            for each in (connection, *self._free):
-                await each.disconnect(nowait=True)
+            await self._give_up(connection)
             raise
         except BaseException:
             await connection.disconnect(nowait=True)  # its answers are still to come
             raise
+        if any(isinstance(answer, Exception) and is_misplaced(answer) for answer in answers):
+            await self._give_up(connection)  # the name of the server may lead to another by now
+        return answers
+
+    async def _prepare(self, connection: Any) -> None:
+        """Make a connection ready; the driver opens one to where it was made for."""
+
+    async def _give_up(self, connection: Any) -> None:
+        """End a connection, and the idle ones: what is wrong with it may be wrong with them, which costs a try each."""
+        for each in (connection, *self._free):
+            await each.disconnect(nowait=True)
 
 
 async def _answer(connection: Any) -> Any:

@@ -28,6 +28,7 @@ _DEFINITION: Final = re.compile(
     r"|(?P<constant>[A-Z_]+) = (?:\{\n(?:.*\n)*?(?P=indent)\}\n|.*\n))",
     re.MULTILINE,
 )
+_MODE: Final = re.compile(r"= open\(given, (.+)\)")
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
 
 
@@ -60,6 +61,7 @@ class Script:
     Attributes:
         keys: Names of its keys, in order; so `arguments`.
         rest: Name of the last key or argument if it takes any number of values; None if none does.
+        writes: Whether it is called to write something. Reading scripts may settle what is due in passing.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Script:
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
     rest: frozenset[str]
+    writes: bool
 
     def call(self, **values: Argument | Iterable[Argument]) -> "Call":
         """The call with these keys and arguments, by the names in the header.
@@ -98,10 +101,17 @@ class Script:
 
 
 class Call(NamedTuple):
-    """A script with its keys and arguments."""
+    """A script with its keys and arguments.
+
+    Attributes:
+        script: The script.
+        tail: The number of keys, the keys, the arguments.
+        is_awaited: Whether replicas have to confirm what it writes, where the store wants that.
+    """
 
     script: Script
     tail: tuple[Argument, ...]
+    is_awaited: bool = True
 
     @property
     def by_sha(self) -> tuple[Argument, ...]:
@@ -114,7 +124,19 @@ class Call(NamedTuple):
         if "again" not in self.script.arguments:
             return self
         at = 1 + int(self.tail[0]) + self.script.arguments.index("again")
-        return Call(self.script, (*self.tail[:at], "1", *self.tail[at + 1 :]))
+        return self._replace(tail=(*self.tail[:at], "1", *self.tail[at + 1 :]))
+
+    @property
+    def unawaited(self) -> "Call":
+        """The same call, done when the primary has carried it out."""
+        return self._replace(is_awaited=False)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is sent to write something; a script that may repair does so when told to."""
+        if "repair" not in self.script.arguments:
+            return self.script.writes
+        return self.tail[1 + int(self.tail[0]) + self.script.arguments.index("repair")] != ""
 
     @property
     def by_text(self) -> tuple[Argument, ...]:
@@ -161,6 +183,7 @@ def load_script(name: str, settings: Settings) -> Script:
         keys=_names(parameters, "KEYS", name),
         arguments=_names(parameters, "ARGV", name),
         rest=frozenset(parameter for _, _, many, parameter in parameters if many),
+        writes=any(mode != '"read"' for mode in _MODE.findall(code)),
     )
 
 

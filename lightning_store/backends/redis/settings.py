@@ -16,6 +16,8 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from lightning_store.backends.redis.replication import NONE_AWAITED, Replication, chosen
+from lightning_store.backends.redis.urls import StoreUrl, read_url
 from lightning_store.errors import InvalidRequestError
 
 # Settings of a URL or lent client that are not taken over: how calls are sent, repeated and decoded is decided here.
@@ -35,11 +37,16 @@ class ConnectionSettings:
     """How to reach the server, and for how long to try.
 
     Attributes:
+        connection_class: redis-py's connection class.
         kwargs: Arguments of redis-py's connection class; they may hold secrets and are not shown.
         max_connections: Most connections per event loop for calls that do not block; further calls wait for one.
         socket_seconds: Longest time for one command, connecting included.
         retry_seconds: For how long a call is repeated before StoreUnavailableError; no try waits for longer than what
             is left of it, but the first may take `socket_seconds`.
+        replication: Which replicas have to have a write before it is acknowledged.
+        service: The name under which the sentinels know the server.
+        sentinels: How to reach the sentinels that name the server; empty when `kwargs` do.
+        addresses: Host and port of each sentinel, for messages.
     """
 
     connection_class: type[Any] = field(repr=False)
@@ -47,6 +54,17 @@ class ConnectionSettings:
     max_connections: int = 32
     socket_seconds: float = 10.0
     retry_seconds: float = 30.0
+    replication: Replication = NONE_AWAITED
+    service: str = ""
+    sentinels: "tuple[ConnectionSettings, ...]" = ()
+    addresses: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.replication.min_replicas and self.replication.try_seconds > self.socket_seconds:
+            raise InvalidRequestError(
+                f"replication_seconds: expected at most half of socket_seconds ({self.socket_seconds:g}), "
+                f"got {self.replication.seconds:g}"
+            )
 
     def connection(self) -> Any:
         """A connection of the driver, not open yet; it waits for answers as long as it is let."""
@@ -63,16 +81,28 @@ class ConnectionSettings:
         )
 
 
-def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
+def settings_for(
+    url_or_client: Any, *, min_replicas: int | None = None, replication_seconds: float | None = None, **limits: Any
+) -> ConnectionSettings:
     """Connection settings from a URL, or lent from a redis-py client (or fakeredis), which itself is not used.
 
+    Args:
+        url_or_client: See above.
+        min_replicas: See RedisLightningStore.
+        replication_seconds: See RedisLightningStore.
+        limits: Further fields of the settings.
+
     Raises:
-        InvalidRequestError: The URL or object is not understood.
+        InvalidRequestError: The URL or object is not understood, or a number is out of range.
     """
-    if isinstance(url_or_client, str):
+    url = read_url(url_or_client) if isinstance(url_or_client, str) else None
+    limits["replication"] = chosen(
+        (min_replicas, replication_seconds), (url.min_replicas, url.replication_seconds) if url else (None, None)
+    )
+    if url is not None:
         # An @ behind the ? means that a password may have been read as options, whose names the driver quotes.
         is_clear = "@" not in url_or_client.partition("?")[2]
-        return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url", is_clear)
+        return _from_url(url, is_clear, limits)
     pool = getattr(url_or_client, "connection_pool", None)
     if pool is None:
         raise InvalidRequestError(
@@ -83,6 +113,21 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
     if connection_class is not pool.connection_class:
         lent = _understood(connection_class, lent)
     return _checked(ConnectionSettings(connection_class, lent, **limits), "url_or_client")
+
+
+def _from_url(url: StoreUrl, is_clear: bool, limits: dict[str, Any]) -> ConnectionSettings:
+    asked = [ConnectionSettings(*_parsed(each)) for each in url.sentinels]
+    return _checked(
+        ConnectionSettings(
+            *_parsed(url.server),
+            **limits,
+            service=url.service,
+            sentinels=tuple(_checked(each, "redis url: sentinels", is_clear) for each in asked),
+            addresses=url.addresses,
+        ),
+        "redis url",
+        is_clear,
+    )
 
 
 def tls_options(url: str) -> dict[str, Any]:
