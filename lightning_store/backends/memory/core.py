@@ -10,6 +10,7 @@ from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWait
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
 from lightning_store.contract import Capabilities
+from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.requests import check_seconds
 
 
@@ -24,6 +25,7 @@ class MemoryCore(BaseStore):
         grace_seconds: float = 15.0,
         eviction_memory_threshold: float = 0.7,
         safe_memory_threshold: float | None = None,
+        high_water_memory_threshold: float = 0.9,
         span_size_estimator: SpanSizeEstimator | None = None,
         memory_capacity_bytes: int | None = None,
     ) -> None:
@@ -37,11 +39,14 @@ class MemoryCore(BaseStore):
             eviction_memory_threshold: Spans are evicted beyond it: a float is a share of the capacity, an integer is
                 bytes.
             safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
+            high_water_memory_threshold: Spans that would cross it are refused. Only spans are measured here, so rollouts
+                and resources are never refused.
             span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
-            memory_capacity_bytes: What the spans may take in all; None = the memory of this machine.
+            memory_capacity_bytes: What shares are of; None = the memory of this machine.
 
         Raises:
-            InvalidRequestError: A threshold is out of bounds.
+            InvalidRequestError: A threshold is out of bounds, or they do not rise in this order: safe, eviction, high
+                water.
         """
         super().__init__(ids=ids)
         self._clock = clock or SystemClock()
@@ -53,8 +58,7 @@ class MemoryCore(BaseStore):
         self._state = MemoryState(self._time, grace_seconds, on_push=self._line.call, on_finish=self._on_finish)
         self._alarm = Alarm(self._seconds_left, self._settle_on_time)
         self._span_memory = SpanMemory(
-            eviction_threshold=eviction_memory_threshold,
-            safe_threshold=safe_memory_threshold,
+            MemoryThresholds(eviction_memory_threshold, safe_memory_threshold, high_water_memory_threshold),
             estimator=span_size_estimator,
             capacity_bytes=memory_capacity_bytes,
         )

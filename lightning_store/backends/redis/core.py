@@ -9,6 +9,7 @@ from typing import Any, Final
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
 from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.backends.redis.memory_watch import MemorySettings, MemoryWatch
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
 from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.waiting import CompletionFeed, WakeLine
@@ -16,7 +17,8 @@ from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource
 from lightning_store.contract import Capabilities
 from lightning_store.errors import InvalidRequestError
-from lightning_store.requests import is_name
+from lightning_store.memory_limits import MemoryThresholds
+from lightning_store.requests import check_seconds, is_name
 
 CHUNK: Final = 200
 """Most records that one script reads or changes, so that no script holds up the server for long."""
@@ -29,6 +31,7 @@ class LoopState:
         self.lines: defaultdict[tuple[str, ...], WakeLine] = defaultdict(WakeLine)
         self.feed: CompletionFeed | None = None
         self.background: set[asyncio.Future[None]] = set()
+        self.memory_care: asyncio.Task[None] | None = None
 
 
 class RedisCore(BaseStore):
@@ -47,6 +50,10 @@ class RedisCore(BaseStore):
         max_connections: int = 32,
         socket_seconds: float = 10.0,
         retry_seconds: float = 30.0,
+        eviction_memory_threshold: float = 0.7,
+        safe_memory_threshold: float | None = None,
+        high_water_memory_threshold: float = 0.9,
+        memory_check_seconds: float | None = 5.0,
     ) -> None:
         """Make a store; connections are opened when first used.
 
@@ -65,6 +72,13 @@ class RedisCore(BaseStore):
             socket_seconds: Longest time for one command, connecting included.
             retry_seconds: For how long a call is repeated before StoreUnavailableError; its first try alone may take
                 `socket_seconds` if that is longer. Waiting calls raise it when both and their own limit are over.
+            eviction_memory_threshold: When the server uses more, spans of finished rollouts are evicted: a float is a
+                share of its `maxmemory`, or of its machine's memory if there is none; an integer is bytes.
+            safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
+            high_water_memory_threshold: When the server uses more, new rollouts, attempts started by hand, spans and
+                resources are refused with StoreFullError.
+            memory_check_seconds: How often writers look at the server's memory, in the background; None = never: then
+                spans are evicted by `evict_spans` only, and only the server itself refuses.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
@@ -82,9 +96,14 @@ class RedisCore(BaseStore):
         self._connection_settings = settings_for(
             url_or_client, max_connections=max_connections, socket_seconds=socket_seconds, retry_seconds=retry_seconds
         )
+        self._memory_settings = MemorySettings(
+            MemoryThresholds(eviction_memory_threshold, safe_memory_threshold, high_water_memory_threshold),
+            None if memory_check_seconds is None else check_seconds(memory_check_seconds, "memory_check_seconds"),
+        )
         self._connect()
 
     def _connect(self) -> None:
+        self._memory = MemoryWatch(self._memory_settings)
         self._connections = Connections(self._connection_settings)
         self._loops = PerLoop(LoopState)
 
@@ -103,7 +122,7 @@ class RedisCore(BaseStore):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for connected in ("_connections", "_loops"):
+        for connected in ("_connections", "_loops", "_memory"):
             state.pop(connected)
         return state
 
@@ -117,6 +136,9 @@ class RedisCore(BaseStore):
         The store can be used again, and opens new ones then; calls that wait meanwhile go on on new ones.
         """
         state = self._loops.pop()
+        if state is not None and state.memory_care is not None:
+            state.memory_care.cancel()
+            await asyncio.wait({state.memory_care})
         if state is not None and state.background:
             await asyncio.wait(state.background)
         await self._connections.close()
