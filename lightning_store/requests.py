@@ -15,6 +15,7 @@ from lightning_store.errors import InvalidRequestError
 from lightning_store.jsonvalue import canonical_json, copy_json, copy_mapping
 from lightning_store.records import (
     AttemptStatus,
+    Consumer,
     EnqueueRolloutRequest,
     NamedResources,
     RolloutConfig,
@@ -326,6 +327,11 @@ def parse_cursor(cursor: str, field: str) -> tuple[int, int]:
     if match is None:
         raise InvalidRequestError(f"{field}: expected a cursor of an earlier page or completion, got {cursor!r:.200}")
     return int(match[1]), int(match[2])
+
+
+def lowest_cursor(consumers: Sequence[Consumer]) -> str | None:
+    """The cursor that all consumers have passed; None when there is no consumer."""
+    return min((each.cursor for each in consumers), key=lambda each: parse_cursor(each, "cursor"), default=None)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

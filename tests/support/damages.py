@@ -263,7 +263,10 @@ class Vandal:
         return self._client.xdel(self._name("completed"), self._random.choice(entries)[0])
 
     def add_completion(self) -> object:
-        fields = {"rollout": self._rollout(), "status": "failed", "end": "1.000000"}
+        fields = {
+            "rollout": self._rollout(), "status": "failed", "mode": "", "group": "", "start": "1.000000",
+            "end": "1.000000",
+        }  # fmt: skip
         return self._client.xadd(self._name("completed"), fields)
 
     def leave_key(self) -> object:

@@ -39,8 +39,8 @@ class MemoryCore(BaseStore):
             eviction_memory_threshold: Spans are evicted beyond it: a float is a share of the capacity, an integer is
                 bytes.
             safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
-            high_water_memory_threshold: Spans that would cross it are refused. Only spans are measured here, so rollouts
-                and resources are never refused.
+            high_water_memory_threshold: Spans that would cross it are refused. Only spans are measured here, so
+                rollouts and resources are never refused.
             span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
             memory_capacity_bytes: What shares are of; None = the memory of this machine.
 

@@ -31,8 +31,8 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "`number`, `status`, `start`, `end`, `mode`, `resources`, `queue`, `group`, `digest`; config: `timeout`,"
         " `unresponsive`, `max_attempts`, `retry`, `delay`, `max_losses`; `queued` while it lies in its list, `since`"
         " when it began to wait; `latest` attempt; `uncounted` and `losses` of attempts; `spans`, last sequence number;"
-        " `stored`, number of its spans; `evicted`, number of attempts that have lost theirs; `done`, its entries in the"
-        " completion log. Defaults are left out",
+        " `stored`, number of its spans; `evicted`, number of attempts that have lost theirs; `done`, its entries in"
+        " the completion log. Defaults are left out",
     ),
     "task:<id>": ("string", "the input as JSON, zstd when long"),
     "metadata:<id>": ("string", "the metadata as JSON, only when not `{}`"),

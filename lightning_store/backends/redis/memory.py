@@ -12,7 +12,7 @@ from lightning_store.errors import AccessDeniedError, InternalStoreError, Lightn
 
 logger = logging.getLogger("lightning_store")
 
-COMPLETIONS_AT_ONCE: Final = 50
+COMPLETIONS_AT_ONCE: Final = 20
 """Most rollouts that lose their spans between two looks at the memory."""
 
 
