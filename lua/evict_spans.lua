@@ -12,7 +12,6 @@ Errors: SCHEMA_MISMATCH.
 --@include clock
 --@include cursors
 --@include finishes
---@include health
 --@include keys
 --@include records
 --@include replies
@@ -23,7 +22,6 @@ local failure = open(given, "always")
 if failure then
   return failure
 end
-settle_due(SETTLE_FEW)
 local done = redis.call("HGET", META, "evicted") or "0-0"
 if dropped ~= "" and is_before(done, dropped) then
   redis.call("HSET", META, "evicted", dropped)

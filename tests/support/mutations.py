@@ -102,7 +102,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "add_resources": lambda store, _: store.add_resources(some_resources("large")),
     "update_resources": lambda store, scene: store.update_resources(scene.resources_id, some_resources("large")),
     "update_worker": lambda store, _: store.update_worker("anna", {"load": 2}),
-    "acknowledge_completions": lambda store, _: store.acknowledge_completions("trainer", "latest"),
+    "acknowledge_completions": lambda store, _: store.acknowledge_completions("trainer"),
     "forget_consumer": lambda store, _: store.forget_consumer("reader"),
     "expire_attempts": lambda store, _: store.expire_attempts(),
     "expire_workers": lambda store, _: store.expire_workers(silent_seconds=3),

@@ -223,7 +223,7 @@ class InMemoryLightningStore(AttemptOperations):
 
     async def evict_spans(self) -> int:
         """See the contract."""
-        self._begin()
+        self._time.note_read()
         return self._span_memory.evict(0, self._state.evictable(""))
 
     # -- audit -------------------------------------------------------------------------------------------------------
