@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         AuditRule,
         Completion,
         CompletionPage,
+        Consumer,
         EnqueueRolloutRequest,
         EventCause,
         ExpiryReport,
@@ -86,6 +87,7 @@ __all__ = [
     "Clock",
     "Completion",
     "CompletionPage",
+    "Consumer",
     "EmbeddedRedis",
     "EnqueueRolloutRequest",
     "Event",
@@ -156,8 +158,8 @@ _NAMES: Final = {
     "operations": "OPERATIONS Operation",
     "records": (
         "LLM Attempt AttemptCause AttemptedRollout AttemptStatus AuditExample AuditFinding AuditReport AuditRule "
-        "Completion CompletionPage EnqueueRolloutRequest EventCause ExpiryReport FilterLogic LeaseState NamedResources "
-        "PaginatedResult PromptTemplate ProxyLLM "
+        "Completion CompletionPage Consumer EnqueueRolloutRequest EventCause ExpiryReport FilterLogic LeaseState "
+        "NamedResources PaginatedResult PromptTemplate ProxyLLM "
         "QueueStats ResourcesUpdate ResourceUnion Rollout RolloutConfig RolloutEvent RolloutMode RolloutStatus "
         "SortOrder Transition Worker WorkerStatus"
     ),

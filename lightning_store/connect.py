@@ -1,14 +1,13 @@
 """Opens stores by URL, and keeps the secrets of URLs out of everything that is printed."""
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, read_url
 from lightning_store.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from lightning_store.admission import MaxQueued
     from lightning_store.backends.redis.store import RedisLightningStore
 
 SCHEMES: Final = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
@@ -24,22 +23,22 @@ _SHORTEST_SECRET: Final = 4
 """Shorter passwords are not looked for in texts: they would be found inside of words."""
 
 
-def open_store(url: str, namespace: str, *, max_queued: "MaxQueued" = None) -> "RedisLightningStore":
+def open_store(url: str, namespace: str, **settings: Any) -> "RedisLightningStore":
     """The store behind a URL; nothing is sent before its first operation.
 
     Args:
         url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`, with user, password and
             database where the server wants them.
         namespace: Which of the stores on that server.
-        max_queued: Most rollouts that may wait in a queue, see `RedisLightningStore`.
+        settings: Further arguments of `RedisLightningStore`.
 
     Raises:
-        InvalidRequestError: The URL cannot be read, or the namespace is no name. The message has no secrets.
+        InvalidRequestError: The URL cannot be read, or an argument is out of bounds. The message has no secrets.
     """
     check_url(url)
     from lightning_store.backends.redis.store import RedisLightningStore  # noqa: PLC0415 - the driver is slow to import
 
-    return RedisLightningStore(url, namespace=namespace, max_queued=max_queued)
+    return RedisLightningStore(url, namespace=namespace, **settings)
 
 
 def check_url(url: str) -> None:

@@ -11,6 +11,7 @@ from lightning_store.records import (
     AttemptStatus,
     AuditReport,
     CompletionPage,
+    Consumer,
     EnqueueRolloutRequest,
     ExpiryReport,
     FilterLogic,
@@ -361,18 +362,32 @@ class LightningStore:
         """
         raise NotImplementedError
 
-    async def prune(self, *, older_than_seconds: float | None = None, keep_latest: int | None = None) -> int:
-        """Remove finished rollouts that are too old or too many, oldest finish first, in bounded steps (extension).
+    async def prune(
+        self,
+        *,
+        older_than_seconds: float | None = None,
+        keep_latest: int | None = None,
+        status_in: Sequence[RolloutStatus] | None = None,
+        consumed_cursor: str | None = None,
+    ) -> int:
+        """Remove finished rollouts with all that belongs to them, in bounded steps, while work goes on (extension).
+
+        `status_in` and `consumed_cursor` say which rollouts are meant; of these, those that are too old or too many are
+        removed, or all of them if neither age nor number is limited. What is not meant stays and is not counted.
 
         Args:
             older_than_seconds: Remove what finished longer ago; None = no limit of age.
-            keep_latest: Keep at most so many that finished last; None = no limit of number.
+            keep_latest: Keep at most so many of those that are meant, the ones that finished last; None = no limit of
+                number.
+            status_in: Only rollouts in these finished statuses; empty = none, None = all.
+            consumed_cursor: Only rollouts whose last completion is not behind this cursor of `completions`; None = all.
 
         Returns:
             How many rollouts were removed.
 
         Raises:
-            InvalidRequestError: Neither limit was given, or one is negative.
+            InvalidRequestError: No argument was given, a limit is negative, a status is not a finished one, or the
+                cursor is none.
         """
         raise NotImplementedError
 
@@ -421,6 +436,37 @@ class LightningStore:
 
         Returns:
             The completions, possibly none, and the cursor to go on from. The cursor survives a restart of the reader.
+        """
+        raise NotImplementedError
+
+    async def acknowledge_completions(self, consumer: str, cursor: str | None = None) -> Consumer:
+        """Keep, by name, how far a reader of `completions` has got (extension).
+
+        The spans of rollouts that finished behind the cursor of any consumer are not evicted, and what all of them have
+        passed may be pruned. A cursor goes forward only: an earlier one changes nothing.
+
+        Args:
+            consumer: Its name, `[A-Za-z0-9._-]{1,128}`; new ones are registered.
+            cursor: Cursor of a page or completion that it is done with; None = before the first, `"latest"` = the end
+                of the log. One that the log has not reached yet counts as its end.
+
+        Returns:
+            The consumer as stored.
+
+        Raises:
+            InvalidRequestError: The name or cursor is none.
+        """
+        raise NotImplementedError
+
+    async def query_consumers(self) -> list[Consumer]:
+        """The registered consumers by name (extension)."""
+        raise NotImplementedError
+
+    async def forget_consumer(self, consumer: str) -> bool:
+        """Remove a consumer, which protects nothing any more (extension).
+
+        Returns:
+            Whether it was registered.
         """
         raise NotImplementedError
 
@@ -619,7 +665,8 @@ class LightningStore:
             sort_order: As in `query_rollouts`.
 
         Raises:
-            SpansEvictedError: The spans of this rollout were dropped for lack of memory.
+            SpansEvictedError: Spans that are asked for were dropped for lack of memory. Those of a later attempt can
+                still be asked for by its id.
             InvalidRequestError: As in `query_rollouts`.
         """
         raise NotImplementedError
@@ -634,7 +681,7 @@ class LightningStore:
             attempt_id: `"latest"` = only the latest attempt's of each; None = all.
 
         Raises:
-            SpansEvictedError: The spans of one of them were dropped for lack of memory.
+            SpansEvictedError: Spans that are asked for were dropped for lack of memory.
         """
         raise NotImplementedError
 
@@ -730,6 +777,22 @@ class LightningStore:
 
         Returns:
             Ids of the workers that this call marked.
+        """
+        raise NotImplementedError
+
+    async def evict_spans(self) -> int:
+        """Make room if memory is filled beyond `eviction_memory_threshold` (extension).
+
+        The spans of finished rollouts are dropped, the oldest finish first and none that a consumer has not passed,
+        until `safe_memory_threshold` is reached or nothing is left to drop. Rollouts, attempts and rewards stay; spans
+        of these attempts that arrive later are not kept, and queries for them raise SpansEvictedError. Stores do it by
+        themselves too, when spans or rollouts are written.
+
+        Returns:
+            How many rollouts have lost their spans.
+
+        Raises:
+            AccessDeniedError: The store's user may not look at the server's memory, or not drop spans.
         """
         raise NotImplementedError
 

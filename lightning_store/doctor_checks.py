@@ -184,19 +184,22 @@ def check_memory(facts: Facts) -> Finding:
     """Room for more work."""
     memory = memory_of(facts.info)
     if memory is None or memory.capacity_bytes is None:
-        return Finding("memory", "unknown", "the server does not tell how much memory it has")
+        why = "Where INFO is refused, spans are not evicted and new work is not refused before memory is full."
+        return Finding("memory", "unknown", "the server does not tell how much memory it has", why)
     used, capacity = memory.used_bytes, memory.capacity_bytes
     told = f"{used / MEBI:.0f} of {capacity / MEBI:.0f} MiB used ({used / capacity:.0%})"
     larger = f"{facts.redis_cli} CONFIG SET maxmemory {max(2 * capacity, used + 64 * LEAST_ROOM_BYTES) // MEBI}mb"
     if memory.limit_bytes and (used > FULL_SHARE * capacity or capacity - used < LEAST_ROOM_BYTES):
-        why = "When it is full, enqueuing and spans are refused; heartbeats and ends of attempts still pass."
+        why = "From 90 % on, enqueuing and spans are refused; heartbeats and ends of attempts still pass."
         return Finding("memory", "problem", told, why, larger)
     if memory.limit_bytes is None:
         why = "Without a limit the kernel kills Redis when the machine's memory is gone, instead of a clear refusal."
         mend = f"{facts.redis_cli} CONFIG SET maxmemory {max(capacity * 6 // 10, used + LEAST_ROOM_BYTES) // MEBI}mb"
         return Finding("memory", "warning", f"no maxmemory; {told} of the machine", why, mend)
     if used > FILLING_SHARE * capacity:
-        why = "Spans of finished rollouts are dropped from 70 % on."
+        why = (
+            "Spans of finished rollouts are evicted from 70 % on, new work is refused from 90 % on (docs/retention.md)."
+        )
         return Finding("memory", "warning", told, why, larger)
     return Finding("memory", "ok", told)
 

@@ -83,6 +83,8 @@ class QueueFullError(LightningStoreError):
     code = "QUEUE_FULL"
     http_status = 429
     retryable = True
+
+
 class NotReplicatedError(StoreUnavailableError):
     """Applied, but too few replicas have confirmed it: a failover may undo it. A repeat takes effect once."""
 

@@ -17,6 +17,7 @@ from lightning_store.healthz import Healthz
 from lightning_store.patience import Backoff, Reach, is_hopeless
 from lightning_store.records import ExpiryReport, Transition
 from lightning_store.requests import check_limit, check_seconds
+from lightning_store.retention import Retention, RetentionOptions
 from lightning_store.signals import stop_on_signals
 
 logger = logging.getLogger("lightning_store.healthcheck")
@@ -44,6 +45,9 @@ class HealthCheckOptions:
     silent_seconds: float = DEFAULT_SILENT_SECONDS
     port: int | None = None
     host: str = DEFAULT_HOST
+    retention: RetentionOptions = field(default_factory=RetentionOptions)
+    eviction_memory_threshold: float = 0.7
+    safe_memory_threshold: float | None = None
 
 
 def run_healthcheck(options: HealthCheckOptions) -> int:
@@ -56,9 +60,15 @@ def run_healthcheck(options: HealthCheckOptions) -> int:
         LightningStoreError: The store refuses for good, or an option is out of bounds.
         OSError: The port cannot be listened on.
     """
-    store = open_store(options.redis_url, options.namespace)
+    store = open_store(
+        options.redis_url,
+        options.namespace,
+        eviction_memory_threshold=options.eviction_memory_threshold,
+        safe_memory_threshold=options.safe_memory_threshold,
+        high_water_memory_threshold=1.0,  # a daemon brings no new work
+    )
     daemon = HealthCheck(
-        store, options.interval, options.batch, options.silent_seconds, options.port, options.host
+        store, options.interval, options.batch, options.silent_seconds, options.port, options.host, options.retention
     )  # fmt: skip
 
     async def run() -> None:
@@ -94,7 +104,8 @@ class HealthCheck:
     """Sweeps a store again and again.
 
     One sweep settles all deadlines that are due, in batches, and marks workers that have been silent. Then the daemon
-    sleeps until the next deadline, at most for the interval.
+    sleeps until the next deadline, at most for the interval. Beside that it prunes what it is told to, and evicts spans
+    when memory runs short.
     """
 
     def __init__(
@@ -105,6 +116,7 @@ class HealthCheck:
         silent_seconds: float = DEFAULT_SILENT_SECONDS,
         port: int | None = None,
         host: str = DEFAULT_HOST,
+        retention: RetentionOptions | None = None,
     ) -> None:
         """Set up; nothing is sent.
 
@@ -115,15 +127,17 @@ class HealthCheck:
             silent_seconds: Workers without a sign of life for so long become `unknown`.
             port: Answer `GET /healthz` here; 0 = any free port, None = do not.
             host: Address to listen on.
+            retention: What to prune; None = nothing.
 
         Raises:
-            InvalidRequestError: A number is out of bounds.
+            InvalidRequestError: An option is out of bounds.
         """
         self._store = store
         self._interval = max(check_seconds(interval, "interval"), SHORTEST_SLEEP_SECONDS)
         self._batch = check_limit(batch, "batch", 1)
         self._silent_seconds = check_seconds(silent_seconds, "silent_seconds")
         self._healthz = None if port is None else Healthz(host, check_limit(port, "port", 0), self.health)
+        self._retention = Retention(store, retention or RetentionOptions(), self._interval)
         self._reach = Reach("healthcheck")
         self._facts = SweepFacts()
         self._next_look_at_workers = 0.0
@@ -146,6 +160,8 @@ class HealthCheck:
             "sweeps": self._facts.sweeps,
             "transitions": self._facts.transitions,
             "silent_workers": self._facts.silent_workers,
+            "pruned": self._retention.pruned,
+            "evicted": self._retention.evicted,
             "latest_sweep_seconds": round(self._facts.latest_seconds, 6),
             "longest_sweep_seconds": round(self._facts.longest_seconds, 6),
         }
@@ -166,11 +182,14 @@ class HealthCheck:
             await self._healthz.start()
         logger.info("started interval_seconds=%g batch=%d port=%s", self._interval, self._batch, self.port)
         stop = asyncio.ensure_future(stopping.wait())
+        retention = asyncio.ensure_future(self._retention.run())
         try:
             await self._sweep_on(stop)
         finally:
             self._stopping = None
             stop.cancel()
+            retention.cancel()
+            await asyncio.wait({retention})
             if self._healthz is not None:
                 await self._healthz.stop()
             logger.info("stopped sweeps=%d transitions=%d", self._facts.sweeps, self._facts.transitions)

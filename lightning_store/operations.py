@@ -76,6 +76,9 @@ _ROWS = (
     _read("query_events", "GET", "/events"),
     _read("wait_for_rollouts", "POST", "/waits/rollouts", waits=True),
     _read("completions", "POST", "/completions", waits=True),
+    _write("acknowledge_completions", "POST", "/consumers/{consumer}", idempotent=True),
+    _read("query_consumers", "GET", "/consumers"),
+    _write("forget_consumer", "POST", "/consumers/{consumer}/forget"),
     _read("query_attempts", "POST", _ROLLOUT + "/attempts/search"),
     _read("get_latest_attempt", "GET", _ROLLOUT + "/attempts/latest"),
     _write("update_attempt", "POST", _ATTEMPT),
@@ -99,6 +102,7 @@ _ROWS = (
     _read("query_workers", "POST", "/workers/search"),
     _write("expire_attempts", "POST", "/upkeep/attempts", idempotent=True),
     _write("expire_workers", "POST", "/upkeep/workers", idempotent=True),
+    _write("evict_spans", "POST", "/upkeep/spans", idempotent=True),
     _write("audit", "POST", "/upkeep/audit", idempotent=True),
 )
 

@@ -287,6 +287,20 @@ class Completion(BaseModel):
     end_time: float
 
 
+class Consumer(BaseModel):
+    """A reader of the completion log whose place is kept: spans of what it has not passed are not evicted.
+
+    Attributes:
+        name: Its name.
+        cursor: The last completion that it is done with, as it said.
+        update_time: When its cursor went forward last.
+    """
+
+    name: str
+    cursor: str
+    update_time: float
+
+
 class CompletionPage(BaseModel):
     """Completions in the order in which rollouts finished, and where to go on.
 

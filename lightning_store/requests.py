@@ -15,6 +15,7 @@ from lightning_store.errors import InvalidRequestError
 from lightning_store.jsonvalue import canonical_json, copy_json, copy_mapping
 from lightning_store.records import (
     AttemptStatus,
+    Consumer,
     EnqueueRolloutRequest,
     NamedResources,
     RolloutConfig,
@@ -23,6 +24,7 @@ from lightning_store.records import (
     default_config,
 )
 from lightning_store.spans import Span
+from lightning_store.status import FINISHED, ROLLOUT_STATUSES
 
 MAX_NAME: Final = 128
 MAX_FREE_ID_BYTES: Final = 512
@@ -31,6 +33,7 @@ MAX_CLAIM: Final = 1000
 """Most rollouts that one atomic step hands out."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CURSOR: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _ROLLOUT_STATUS: Final = TypeAdapter[RolloutStatus](RolloutStatus)
@@ -293,14 +296,42 @@ def check_cancel(
         raise InvalidRequestError("cancel_rollouts: expected rollout_ids, group_id or status_in")
 
 
-def check_prune(older_than_seconds: float | None, keep_latest: int | None) -> None:
-    """Refuse limits that are missing or negative."""
-    if older_than_seconds is None and keep_latest is None:
-        raise InvalidRequestError("prune: expected older_than_seconds or keep_latest")
+def check_prune(
+    older_than_seconds: float | None,
+    keep_latest: int | None,
+    status_in: Sequence[RolloutStatus] | None,
+    consumed_cursor: str | None,
+) -> None:
+    """Refuse limits that are missing or negative, statuses that are no ends, and what is no cursor."""
+    if older_than_seconds is None and keep_latest is None and status_in is None and consumed_cursor is None:
+        raise InvalidRequestError("prune: expected older_than_seconds, keep_latest, status_in or consumed_cursor")
     if older_than_seconds is not None:
         check_seconds(older_than_seconds, "older_than_seconds")
     if keep_latest is not None:
         check_limit(keep_latest, "keep_latest", 0)
+    for status in () if status_in is None else check_ids(status_in, "status_in"):
+        if status not in FINISHED:
+            allowed = ", ".join(status for status in ROLLOUT_STATUSES if status in FINISHED)
+            raise InvalidRequestError(f"status_in: only finished rollouts are removed ({allowed}), got {status!r:.200}")
+    if consumed_cursor is not None:
+        parse_cursor(consumed_cursor, "consumed_cursor")
+
+
+def parse_cursor(cursor: str, field: str) -> tuple[int, int]:
+    """The place in the completion log that a cursor stands for; an earlier place is less.
+
+    Raises:
+        InvalidRequestError: No log gives such a cursor.
+    """
+    match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+    if match is None:
+        raise InvalidRequestError(f"{field}: expected a cursor of an earlier page or completion, got {cursor!r:.200}")
+    return int(match[1]), int(match[2])
+
+
+def lowest_cursor(consumers: Sequence[Consumer]) -> str | None:
+    """The cursor that all consumers have passed; None when there is no consumer."""
+    return min((each.cursor for each in consumers), key=lambda each: parse_cursor(each, "cursor"), default=None)
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

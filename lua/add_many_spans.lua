@@ -54,25 +54,32 @@ if not attempt then
   return attempt_not_found(attempt_id)
 end
 
-local numeric, text = {}, {}
+-- Spans of an attempt whose spans were evicted go the same way at once: nobody could read them.
+local is_kept = tonumber(attempt.number) > tonumber(rollout.evicted or "0")
+local numeric, text, new = {}, {}, {}
 for i = 7, #items, 4 do
   local ids = string.sub(items[i], 1, 1) == ":" and text or numeric
   ids[#ids + 1] = items[i]
+  new[items[i]] = not is_kept or nil
 end
-local new_numeric = claim_span_ids(span_ids .. attempt_id .. ":", numeric)
-local new_text = claim_span_ids(span_ids .. attempt_id .. ":text:", text)
+if is_kept then
+  claim_span_ids(span_ids .. attempt_id .. ":", numeric, new)
+  claim_span_ids(span_ids .. attempt_id .. ":text:", text, new)
+end
 
 local count_new = 0
 for i = 7, #items, 4 do
   local id, number, reward, payload = items[i], items[i + 1], items[i + 2], items[i + 3]
-  if new_numeric[id] or new_text[id] then
-    new_numeric[id], new_text[id] = nil, nil
+  if new[id] then
+    new[id] = nil
     if renumber == "1" then
       number = next_number(rollout)
     else
       note_number(rollout, number)
     end
-    redis.call("XADD", spans, "*", "a", attempt_id, "s", number, "d", payload)
+    if is_kept then
+      redis.call("XADD", spans, "*", "a", attempt_id, "s", number, "d", payload)
+    end
     if reward ~= "" and not (attempt.reward and is_greater(attempt.reward_number, number)) then
       change(attempt, "reward", reward)
       change(attempt, "reward_number", number)
@@ -83,8 +90,15 @@ for i = 7, #items, 4 do
     stored[#stored + 1] = ""
   end
 end
-if count_new > 0 then
+if count_new > 0 and is_kept then
   redis.call("HINCRBY", key("stats"), "spans", count_new)
+  change(rollout, "stored", tostring(tonumber(rollout.stored or "0") + count_new))
+  if FINISHED[rollout.status] then
+    --@include evictions
+    evict_again(rollout)
+  end
+end
+if count_new > 0 then
   heartbeat(rollout, attempt)
   revive(rollout, attempt, ATTEMPT_AFTER_SPAN[attempt.status], "span")
   write(attempt)

@@ -17,6 +17,7 @@ Errors: SCHEMA_MISMATCH.
 --@include records
 --@include repeats
 --@include rollouts
+--@include span_removal
 --@include status
 --@include workers
 local spans = KEYS
@@ -45,12 +46,7 @@ local function delete_attempt(rollout, attempt_id, span_ids)
   end
   local name = rollout.id .. ":" .. attempt_id
   redis.call("DEL", key("attempt", name), key("attempt_metadata", name))
-  for _, sets in ipairs({ span_ids .. attempt_id .. ":", span_ids .. attempt_id .. ":text:" }) do
-    local set = 0
-    while redis.call("DEL", sets .. set) == 1 do
-      set = set + 1
-    end
-  end
+  remove_span_ids(span_ids, attempt_id)
 end
 
 local function delete_rollout(rollout, stream, span_ids)
@@ -73,7 +69,7 @@ local function delete_rollout(rollout, stream, span_ids)
     redis.call("ZREM", key("group", rollout.group), id)
   end
   redis.call("HINCRBY", key("stats"), "attempts", 0 - #attempts) -- a negated 0 would be sent as -0, which is refused
-  redis.call("HINCRBY", key("stats"), "spans", 0 - redis.call("XLEN", stream))
+  redis.call("HINCRBY", key("stats"), "spans", 0 - tonumber(rollout.stored or "0"))
   redis.call("DEL", key("rollout", id), key("task", id), key("metadata", id), key("attempts", id), stream)
 end
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli import audit, demo, enqueue, examine, rollouts, spans, status, up, wait, work
+from lightning_store.cli import audit, consumers, demo, enqueue, examine, rollouts, spans, status, up, wait, work
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
 from lightning_store.errors import LightningStoreError
@@ -52,6 +52,7 @@ enqueue.add_to(app)
 status.add_to(app)
 rollouts.add_to(app)
 spans.add_to(app)
+consumers.add_to(app)
 wait.add_to(app)
 examine.add_to(app)
 audit.add_to(app)

@@ -152,6 +152,17 @@ def each_of(values: Sequence[str] | None, allowed: Sequence[str], option: str) -
     return [one_of(part.strip(), allowed, option) for value in values for part in value.split(",")]
 
 
+def finished_statuses(values: Sequence[str] | None, option: str) -> Any:
+    """The finished statuses that a repeatable option names; None if it was not given.
+
+    Raises:
+        CommandError: One is not finished.
+    """
+    from lightning_store.status import FINISHED, ROLLOUT_STATUSES  # noqa: PLC0415 - keeps `--help` fast
+
+    return each_of(values, [status for status in ROLLOUT_STATUSES if status in FINISHED], option)
+
+
 def given_ids(values: Sequence[str] | None) -> list[str]:
     """The ids on the command line, each once, in order; those on standard input where one of them is "-"."""
     ids: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""What `rollouts cancel` and `rollouts retry` do with the rollouts that they are given."""
+"""What `rollouts cancel`, `retry` and `prune` do with the rollouts that they are given."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from typing import Final
 
 from lightning_store.contract import LightningStore
 from lightning_store.errors import RolloutNotFoundError
+from lightning_store.exits import CommandError, ExitCode
 from lightning_store.records import RolloutStatus
+from lightning_store.requests import lowest_cursor
 from lightning_store.status import FINISHED, ROLLOUT_AFTER_ATTEMPT
 
 RESTARTABLE: Final[frozenset[RolloutStatus]] = FINISHED - {ROLLOUT_AFTER_ATTEMPT["succeeded"]}
@@ -75,6 +77,27 @@ async def retry_rollouts(
         for rollout_id, is_known in zip(batch, known, strict=True):
             (outcome.done if is_known else outcome.unknown).append(rollout_id)
     return outcome
+
+
+async def prune_rollouts(
+    store: LightningStore,
+    older_than_seconds: float | None,
+    keep_latest: int | None,
+    status_in: Sequence[RolloutStatus] | None,
+    *,
+    consumed: bool,
+) -> int:
+    """Remove what is too old or too many; with `consumed` only what every consumer has passed.
+
+    Raises:
+        CommandError: There is no consumer, so nothing counts as consumed.
+    """
+    passed = lowest_cursor(await store.query_consumers()) if consumed else None
+    if consumed and passed is None:
+        raise CommandError("--consumed: no consumer is registered", ExitCode.NO)
+    return await store.prune(
+        older_than_seconds=older_than_seconds, keep_latest=keep_latest, status_in=status_in, consumed_cursor=passed
+    )
 
 
 async def _retry(store: LightningStore, rollout_id: str) -> bool:

@@ -89,6 +89,7 @@ class History:
             ("resources", rollout.resources_id),
             ("created", moment(rollout.start_time)),
             ("ended", moment(rollout.end_time)),
+            *([("spans", "evicted for lack of memory")] if self.rewards is None else []),
             ("reward", None if self.reward is None else f"{self.reward:g}"),
             ("config", " ".join(f"{name}={brief(value)}" for name, value in changed.items())),
             ("metadata", brief(rollout.metadata, LONG)),

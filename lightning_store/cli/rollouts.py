@@ -1,4 +1,4 @@
-"""`lightning-store rollouts`: list, show, cancel, retry."""
+"""`lightning-store rollouts`: list, show, cancel, retry, prune."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +10,7 @@ from lightning_store.cli.options import (
     Namespace,
     RedisUrl,
     each_of,
+    finished_statuses,
     given_ids,
     target,
     with_store,
@@ -26,7 +27,7 @@ Statuses = Annotated[
 Group = Annotated[str | None, typer.Option("--group", help="Only rollouts of this group.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Rollout ids; '-' reads them from stdin.")]
 
-app = typer.Typer(help="List, show, cancel and retry rollouts.")
+app = typer.Typer(help="List, show, cancel, retry and prune rollouts.")
 
 
 def add_to(parent: typer.Typer) -> None:
@@ -150,6 +151,45 @@ def retry(
         place, lambda store: retry_rollouts(store, chosen if ids else None, group_id=group, status_in=status_in)
     )
     return _report("requeued", outcome, as_json=as_json)
+
+
+@app.command("prune")
+def prune(
+    *,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Those that finished longer ago.")
+    ] = None,
+    keep_latest: Annotated[
+        int | None, typer.Option(min=0, metavar="NUMBER", help="All but so many that finished last.")
+    ] = None,
+    statuses: Annotated[
+        list[str] | None, typer.Option("--status", help="Only those that ended so; repeat or use commas.")
+    ] = None,
+    consumed: Annotated[
+        bool, typer.Option("--consumed", help="Only those that every registered consumer has passed.")
+    ] = False,
+    redis_url: RedisUrl = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Remove finished rollouts with all that belongs to them.
+
+    Those that are too old or too many; with --status or --consumed alone, all of these.
+    """
+    from lightning_store.cli.rollout_changes import prune_rollouts  # noqa: PLC0415 - keeps `--help` fast
+
+    place, status_in = target(redis_url, namespace), finished_statuses(statuses, "--status")
+    if older_than is None and keep_latest is None and status_in is None and not consumed:
+        raise CommandError("say what to remove: --older-than, --keep-latest, --status or --consumed", ExitCode.USAGE)
+    removed = with_store(
+        place, lambda store: prune_rollouts(store, older_than, keep_latest, status_in, consumed=consumed)
+    )
+    if as_json:
+        say_json({"removed": removed})
+    else:
+        say(f"removed {counted(removed, 'rollout')}")
+    return ExitCode.OK
 
 
 def _status_names(values: list[str] | None) -> Any:

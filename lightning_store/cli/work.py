@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import Debug, Namespace, RedisUrl, Target, one_of, target
+from lightning_store.cli.options import Debug, Namespace, RedisUrl, Target, finished_statuses, one_of, target
 from lightning_store.errors import LightningStoreError
 from lightning_store.exits import CommandError, ExitCode
 
@@ -33,17 +33,44 @@ def healthcheck(
         int | None, typer.Option(min=0, max=65535, help="Answer GET /healthz here; 0 = a free port.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = all.")] = "127.0.0.1",
+    prune_older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Remove what finished longer ago.")
+    ] = None,
+    keep_latest: Annotated[
+        int | None, typer.Option(min=0, metavar="NUMBER", help="Keep so many that finished last, remove others.")
+    ] = None,
+    prune_status: Annotated[
+        list[str] | None, typer.Option(help="Remove only what ended in these statuses; repeat or use commas.")
+    ] = None,
+    prune_consumed: Annotated[
+        bool, typer.Option("--prune-consumed", help="Remove only what every registered consumer has passed.")
+    ] = False,
+    prune_interval: Annotated[float, typer.Option(min=0.02, help="Seconds between two prunes.")] = 60.0,
+    eviction_memory_threshold: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Evict spans when so much of the server's memory is used.")
+    ] = 0.7,
+    safe_memory_threshold: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Evict until so much is used; else 80 % of the above.")
+    ] = None,
     log_level: LogLevel = "INFO",
     redis_url: RedisUrl = None,
     namespace: Namespace = None,
     debug: Debug = False,
 ) -> int:
-    """Settle late attempts and silent workers.
+    """Settle late attempts and silent workers; prune, if told to, and evict spans when memory runs short.
 
-    Runs until Ctrl-C or SIGTERM. Any number of these may run.
+    Runs until Ctrl-C or SIGTERM. Any number of these may run. Without an option that says what to prune, nothing is.
     """
     from lightning_store.healthcheck import HealthCheckOptions, run_healthcheck  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.retention import RetentionOptions  # noqa: PLC0415
 
+    retention = RetentionOptions(
+        older_than_seconds=prune_older_than,
+        keep_latest=keep_latest,
+        status_in=finished_statuses(prune_status, "--prune-status"),
+        consumed=prune_consumed,
+        interval=prune_interval,
+    )
     place = target(redis_url, namespace)
     _log(log_level)
     _check_access(place)
@@ -55,6 +82,9 @@ def healthcheck(
         silent_seconds=silent_seconds,
         port=port,
         host=host,
+        retention=retention,
+        eviction_memory_threshold=eviction_memory_threshold,
+        safe_memory_threshold=safe_memory_threshold,
     )
     try:
         return run_healthcheck(options)

@@ -1,7 +1,8 @@
+--@include audit_stored
 --@include findings
 --@include numbers
 --@include records
--- The spans of a rollout: as many as their ids, and none beyond the number that it counts to.
+-- The spans of a rollout: as many as it counts and as their ids, and none beyond the number that it counts to.
 local function count_ids(sets)
   local sum, set = 0, 0
   while true do
@@ -15,7 +16,7 @@ end
 
 -- Returns how many spans there are.
 local function check_spans(rollout, attempt_ids, stream, span_ids)
-  local stored, known = redis.call("XLEN", stream), 0
+  local stored, known = check_stored(rollout, attempt_ids, stream, span_ids), 0
   if stored == 0 and #attempt_ids == 0 then
     return 0
   end

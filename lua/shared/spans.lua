@@ -22,9 +22,9 @@ local function find_known(sets, ids, known)
   return set, size
 end
 
--- Store the ids that are not known yet. Returns a set of those that were new.
-local function claim_span_ids(sets, ids)
-  local known, new = {}, {}
+-- Store the ids that are not known yet, and mark them in `new`.
+local function claim_span_ids(sets, ids, new)
+  local known = {}
   local set, size = find_known(sets, ids, known)
   for _, id in ipairs(ids) do
     if not known[id] then
@@ -35,5 +35,4 @@ local function claim_span_ids(sets, ids)
       known[id], new[id], size = true, true, size + 1
     end
   end
-  return new
 end

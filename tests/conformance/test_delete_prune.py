@@ -230,6 +230,140 @@ async def test_prune_of_all_and_of_nothing(store):
     assert (await store.completions()).items == []
 
 
+async def finish_in_turn(store, ends):
+    """Rollouts named by letters, which finish in the order given with the status given."""
+    for name in sorted(name for name, _ in ends):
+        await store.enqueue_rollout(1, rollout_id=name)
+    for name, status in ends:
+        await store.update_rollout(name, status=status)
+
+
+MIXED = [("e", "failed"), ("b", "succeeded"), ("a", "failed"), ("d", "cancelled"), ("c", "failed")]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "left"),
+    [
+        (["failed"], "bd"),
+        (["succeeded", "cancelled"], "ace"),
+        (["succeeded", "failed", "cancelled"], ""),
+        ([], "abcde"),
+    ],
+)
+async def test_prune_by_status_alone_removes_all_of_it(store, statuses, left):
+    await finish_in_turn(store, MIXED)
+    await store.enqueue_rollout(1, rollout_id="x")
+
+    assert await store.prune(status_in=statuses) == 5 - len(left)
+
+    assert "".join(await names(store)) == left + "x"
+    assert await store.prune(status_in=statuses) == 0
+
+
+async def test_prune_by_number_and_status_keeps_so_many_of_that_status(store):
+    """Others are neither removed nor counted."""
+    await finish_in_turn(store, MIXED)
+
+    assert await store.prune(status_in=["failed"], keep_latest=1) == 2
+
+    assert await names(store) == ["b", "c", "d"]
+    assert await store.prune(status_in=["failed"], keep_latest=1) == 0
+    assert await store.prune(status_in=["failed", "succeeded"], keep_latest=1) == 1
+    assert await names(store) == ["c", "d"]
+
+
+async def test_prune_by_age_and_status(store, clock):
+    await finish_in_turn(store, MIXED[:3])
+    clock.advance(10)
+    await finished(store, "f", status="failed")
+    await finished(store, "s")
+
+    assert await store.prune(status_in=["failed"], older_than_seconds=5) == 2
+
+    assert await names(store) == ["b", "f", "s"]
+
+
+async def test_prune_by_age_and_status_goes_by_the_finish_not_the_creation(store, clock):
+    await store.enqueue_rollout(1, rollout_id="slow")
+    await finished(store, "quick", status="failed")
+    clock.advance(10)
+    await store.update_rollout("slow", status="failed")
+
+    assert await store.prune(status_in=["failed"], older_than_seconds=5) == 1
+
+    assert await names(store) == ["slow"]
+
+
+async def test_prune_of_what_is_consumed(store):
+    await finish_in_turn(store, MIXED)
+    places = [item.cursor for item in (await store.completions()).items]
+    await store.enqueue_rollout(1, rollout_id="x")
+
+    assert await store.prune(consumed_cursor=places[2]) == 3
+
+    assert await names(store) == ["c", "d", "x"]
+    assert await store.prune(consumed_cursor=places[2]) == 0
+    assert await store.prune(consumed_cursor="99999999999999-0") == 2
+
+
+async def test_prune_goes_by_the_last_completion_of_what_finished_twice(store):
+    await finished(store, "a", "b")
+    places = [item.cursor for item in (await store.completions()).items]
+    await store.start_attempt("a")
+    await store.update_rollout("a", status="failed")
+    await store.start_attempt("b")
+
+    assert await store.prune(consumed_cursor=places[1]) == 0
+    assert await store.prune(consumed_cursor=places[1], keep_latest=0) == 0
+
+    assert await names(store) == ["a", "b"]
+    assert await store.prune(consumed_cursor=(await store.completions()).cursor) == 1
+
+
+async def test_prune_by_number_counts_what_is_consumed_only(store):
+    await finish_in_turn(store, MIXED)
+    places = [item.cursor for item in (await store.completions()).items]
+
+    assert await store.prune(consumed_cursor=places[3], keep_latest=1) == 3
+
+    assert await names(store) == ["c", "d"]
+    assert await store.prune(consumed_cursor=places[4], keep_latest=2) == 0
+
+
+async def test_prune_by_everything_at_once(store, clock):
+    await finish_in_turn(store, MIXED)
+    clock.advance(10)
+    await finished(store, "f", "g", "h", status="failed")
+    places = {item.rollout_id: item.cursor for item in (await store.completions()).items}
+
+    removed = await store.prune(status_in=["failed"], consumed_cursor=places["g"], older_than_seconds=5, keep_latest=1)
+
+    assert removed == 4
+    assert await names(store) == ["b", "d", "g", "h"]
+
+
+async def test_prune_of_many(store):
+    """More than any store removes in one step."""
+    requests = requests_for(range(450), group_id="g")
+    ids = [rollout.rollout_id for rollout in await store.enqueue_many_rollouts(requests)]
+    await store.cancel_rollouts(ids)
+    await store.update_rollout(ids[7], status="succeeded")
+    assert await store.prune(status_in=["cancelled"], keep_latest=220) == 229
+    assert await store.prune(keep_latest=210) == 11
+    assert await names(store) == sorted([*ids[-209:], ids[7]], key=ids.index)
+    assert await store.prune(status_in=["cancelled"]) == 209
+
+
+@pytest.mark.parametrize("status", ["queuing", "requeuing", "preparing", "running", "none", ""])
+async def test_prune_refuses_statuses_that_are_no_ends(store, status):
+    await finished(store, "a")
+    with pytest.raises(InvalidRequestError, match="status_in"):
+        await store.prune(status_in=["succeeded", status])
+    with pytest.raises(InvalidRequestError, match="status_in"):
+        await store.prune(status_in=status, keep_latest=0)
+    assert await names(store) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

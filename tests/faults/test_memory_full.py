@@ -48,7 +48,10 @@ def clock():
 
 @pytest.fixture
 async def store(server, namespace, clock):
-    store = RedisLightningStore(server.url, namespace=namespace, clock=clock, ids=CountingIds())
+    # It does not look at the memory by itself: here the server refuses.
+    store = RedisLightningStore(
+        server.url, namespace=namespace, clock=clock, ids=CountingIds(), memory_check_seconds=None
+    )
     yield store
     await store.close()
 
@@ -72,7 +75,7 @@ async def test_new_work_is_refused_and_leaves_no_trace(store, clock, raw, namesp
     check(raw, namespace)
 
 
-@pytest.mark.parametrize("name", sorted(set(MUTATIONS) - REFUSED))
+@pytest.mark.parametrize("name", sorted(set(MUTATIONS) - REFUSED - {"evict_spans"}))
 async def test_work_that_is_under_way_goes_on(server, store, clock, raw, namespace, name):
     scene = await set_scene(store, clock)
     fill(raw)

@@ -192,8 +192,8 @@ def test_header_and_body_name_the_same_parameters(path):
     bound = bound_in(path)
     named = {}
     for table, position, many, name in parameters_of(path):
-        if (table, position) == ("KEYS", 1):
-            assert name == "meta"  # bound by the snippet `keys`
+        if (table, position) == ("KEYS", 1) and name == "meta":
+            assert "keys" in closure_of(path)  # where it is bound
         elif name in {"rollout", "rollouts"} and "parse_rollout" in code_of(path):
             assert re.search(rf"parse_rollouts?\({position}\)", code_of(path))  # read by the snippet `requests`
         else:

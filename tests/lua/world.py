@@ -102,6 +102,7 @@ class World:
             self.client.xadd(self.keys.spans(rollout_id), {"a": attempt_id, "s": number, "d": "{}"})
             self.client.sadd(f"{self.keys.span_ids(rollout_id)}{attempt_id}:0", id)
         self.client.hincrby(self.keys.control("stats"), "spans", len(ids))
+        self.client.hincrby(self.keys.control("rollout", rollout_id), "stored", len(ids))
 
     def hash(self, kind: str, id: str | None = None, **fields: Any) -> None:
         """Fields of a hash."""

@@ -165,9 +165,24 @@ class StoreMachine(RuleBasedStateMachine):
     def delete_rollouts(self, ids: list[str]) -> None:
         self.both("delete_rollouts", rollout_ids=ids)
 
-    @rule(older_than_seconds=st.sampled_from([None, 0, 5]), keep_latest=st.sampled_from([None, 1, 3]))
-    def prune(self, older_than_seconds: float | None, keep_latest: int | None) -> None:
-        self.both("prune", older_than_seconds=older_than_seconds, keep_latest=keep_latest)
+    @rule(
+        older_than_seconds=st.sampled_from([None, None, 0, 5]),
+        keep_latest=st.sampled_from([None, None, 1, 3]),
+        status_in=st.none() | st.lists(st.sampled_from(["succeeded", "failed", "cancelled", "running"]), max_size=2),
+        consumed=st.booleans(),
+    )
+    def prune(self, consumed: bool, **limits: Any) -> None:
+        self.pair.prune(consumed=consumed, **limits)
+
+    # -- consumers ---------------------------------------------------------------------------------------------------
+
+    @rule(consumer=st.sampled_from(["c1", "c2", "no name"]), cursor=st.sampled_from([None, "latest", "0-0", "-"]))
+    def acknowledge_completions(self, consumer: str, cursor: str | None) -> None:
+        self.both("acknowledge_completions", consumer=consumer, cursor=cursor)
+
+    @rule(consumer=st.sampled_from(["c1", "c2", "no name"]))
+    def forget_consumer(self, consumer: str) -> None:
+        self.both("forget_consumer", consumer=consumer)
 
     # -- attempts ----------------------------------------------------------------------------------------------------
 
@@ -261,6 +276,11 @@ class StoreMachine(RuleBasedStateMachine):
     def expire_workers(self, silent_seconds: float) -> None:
         self.both("expire_workers", silent_seconds=silent_seconds)
 
+    @rule()
+    def evict_spans(self) -> None:
+        """There is room, so nothing is dropped."""
+        self.both("evict_spans")
+
     @rule(repair=st.booleans())
     def audit(self, repair: bool) -> None:
         report = self.both("audit", repair=repair)
@@ -309,6 +329,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.both("statistics")
         self.both("query_queues")
         self.both("completions")
+        self.both("query_consumers")
         self.both("query_events", limit=8)
 
     @invariant()

@@ -94,6 +94,12 @@ class Pair:
             side.cursor = page.cursor
         return answer
 
+    def prune(self, *, consumed: bool, **limits: Any) -> Any:
+        """Prune both; with `consumed`, only what has been read so far, each by its own cursor."""
+        sides = (self.oracle, self.subject)
+        cursors = [{"consumed_cursor": side.cursor or "0-0"} if consumed else {} for side in sides]
+        return self._compare("prune", *({**limits, **cursor} for cursor in cursors))
+
     def _compare(self, operation: str, for_oracle: Mapping[str, Any], for_subject: Mapping[str, Any]) -> Any:
         expected = self.loop.run_until_complete(self.oracle.call(operation, for_oracle))
         actual = self.loop.run_until_complete(self.subject.call(operation, for_subject))

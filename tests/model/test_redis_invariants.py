@@ -15,6 +15,8 @@ from tests.support.mischief import Mischief
 STEPS = 250
 STEPS_PER_CHECK = 5
 STEPS_PER_AUDIT = 50
+EVICTING = {"eviction_memory_threshold": 1, "safe_memory_threshold": 1, "memory_check_seconds": None}
+"""Above the threshold from the beginning: whatever may be evicted is, when that is done."""
 
 
 async def misbehave(store, client, clock, seed, steps=STEPS):
@@ -43,10 +45,11 @@ async def test_random_operations_keep_the_invariants(seed, namespace):
     await misbehave(store, fakeredis.FakeRedis(server=server), clock, seed)
 
 
+@pytest.mark.parametrize("memory", [{}, EVICTING], ids=["room", "evicting"])
 @pytest.mark.parametrize("seed", [100, 101, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(102, 108))])
-async def test_random_operations_keep_the_invariants_on_a_real_server(seed, redis_url, namespace):
+async def test_random_operations_keep_the_invariants_on_a_real_server(seed, memory, redis_url, namespace):
     clock = SettableClock()
-    store = RedisLightningStore(redis_url, namespace=namespace, clock=clock, ids=CountingIds())
+    store = RedisLightningStore(redis_url, namespace=namespace, clock=clock, ids=CountingIds(), **memory)
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         await misbehave(store, client, clock, seed, 3 * STEPS)
 

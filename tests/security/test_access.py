@@ -37,15 +37,17 @@ SCRIPTS = {
         "dequeue_many_rollouts", "renew", "add_many_spans", "get_many_span_sequence_ids", "update_attempt",
         "release_attempt", "read_attempts", "read_rollouts", "update_worker", "expire_attempts",
     ),
-    "daemon": ("expire_attempts", "expire_workers"),
+    "daemon": (
+        "expire_attempts", "expire_workers", "delete_rollouts", "read_finishes", "evict_spans", "drop_spans",
+    ),
 }  # fmt: skip
 BESIDES = {
     "algorithm": {
-        "BLPOP", "EXISTS", "HGET", "HKEYS", "HMGET", "INFO", "LRANGE", "TIME", "XINFO|STREAM", "XRANGE", "XREAD",
-        "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCAN", "ZSCORE",
+        "BLPOP", "EXISTS", "HGET", "HGETALL", "HKEYS", "HMGET", "INFO", "LRANGE", "TIME", "XINFO|STREAM", "XRANGE",
+        "XREAD", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCAN", "ZSCORE",
     },
-    "runner": {"BLPOP", "HGET", "HMGET", "TIME", "ZRANGE"},
-    "daemon": {"ZRANGE"},
+    "runner": {"BLPOP", "HGET", "HMGET", "INFO", "TIME", "ZRANGE"},
+    "daemon": {"HGETALL", "INFO", "TIME", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE"},
 }  # fmt: skip
 """Commands that the client sends besides scripts."""
 
@@ -60,8 +62,8 @@ REFUSED = (
 )  # fmt: skip
 REFUSED_BESIDES = {
     "algorithm": (),
-    "runner": ("INFO", "XRANGE ls:a:spans:{ro-1} - +", "XREAD STREAMS {ls:a}:completed 0", "XDEL {ls:a}:completed 1-1"),
-    "daemon": ("INFO", "GET {ls:a}:task:ro-1", "SET {ls:a}:task:ro-1 x", "BLPOP {ls:a}:wake:default 1"),
+    "runner": ("XRANGE ls:a:spans:{ro-1} - +", "XREAD STREAMS {ls:a}:completed 0", "XDEL {ls:a}:completed 1-1"),
+    "daemon": ("MGET {ls:a}:task:ro-1", "LPUSH {ls:a}:queue:default x", "BLPOP {ls:a}:wake:default 1"),
 }
 SET = "redis.call('HSET', KEYS[1], 'field', ARGV[1]) return redis.call('HGETALL', KEYS[1])"
 
@@ -203,16 +205,11 @@ class TestLine:
             assert connection.execute_command(*command.split())
 
 
-def test_daemon_cannot_touch_spans(client):
-    with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
-        client("daemon").eval(SET, 1, "ls:team-1:spans:{ro-1}", "value")
-
-
 async def test_refused_operation_is_told_as_such(store_of):
     with pytest.raises(AccessDeniedError):
         await store_of("runner").query_events()
     with pytest.raises(AccessDeniedError):
-        await store_of("daemon").enqueue_rollout("task")
+        await store_of("daemon").dequeue_rollout(timeout=0.5)
 
 
 async def test_runner_lives_on_its_rights(store_of, refusals):
@@ -335,6 +332,19 @@ async def test_algorithm_lives_on_its_rights(store_of, refusals):
     assert refusals() == []
 
 
+async def test_algorithm_may_decide_what_is_kept(store_of, refusals):
+    store = store_of("algorithm")
+    rollouts = await store.enqueue_many_rollouts(requests_for([1, 2, 3]))
+    await store.cancel_rollouts([rollout.rollout_id for rollout in rollouts])
+    consumer = await store.acknowledge_completions("trainer", "latest")
+    assert await store.query_consumers() == [consumer]
+    assert await store.evict_spans() == 0
+    assert await store.prune(status_in=["cancelled"], keep_latest=2) == 1
+    assert await store.prune(consumed_cursor=consumer.cursor, keep_latest=1) == 1
+    assert await store.forget_consumer("trainer")
+    assert refusals() == []
+
+
 def test_operators_commands_work_as_algorithm(port, namespace, refusals):
     environment = {"LIGHTNING_STORE_URL": url_of("algorithm", port), "LIGHTNING_STORE_NAMESPACE": namespace}
     status = run_process(["status", "--json"], environment=environment)
@@ -355,17 +365,30 @@ def test_doctor_tells_what_a_runner_may_not_do(port, namespace):
 
 @pytest.mark.timeout(40)
 async def test_daemon_lives_on_its_rights(port, namespace, store_of, refusals):
-    """As the process that it is: a lost worker, a retry after its delay, a silent worker."""
+    """As the process that it is: a lost worker, a retry after its delay, a silent worker; prunes and evicts."""
     algorithm = store_of("algorithm")
+    for name in ("old", "kept"):
+        started = await algorithm.start_rollout(name, rollout_id=name)
+        await algorithm.add_many_spans([span_of(started), span_of(started, span_id="text")])
+        await algorithm.update_rollout(name, status="succeeded")
+    first, second = (await algorithm.completions()).items
+    await algorithm.acknowledge_completions("trainer", first.cursor)
     await algorithm.enqueue_rollout("task", rollout_id="lost", config=DELAYED)
     await claim(algorithm, "worker-1", lease_seconds=0.05)
     assert await algorithm.dequeue_rollout("worker-2") is None  # and is idle then
     environment = {"LIGHTNING_STORE_URL": url_of("daemon", port), "LIGHTNING_STORE_NAMESPACE": namespace}
     daemon = start_process(
-        ["healthcheck", "--interval", "0.1", "--silent-seconds", "0.3", "--port", "0"], environment=environment
-    )
+        [
+            "healthcheck", "--interval", "0.1", "--silent-seconds", "0.3", "--port", "0", "--prune-consumed",
+            "--prune-status", "succeeded,failed", "--prune-interval", "0.1",
+        ],
+        environment=environment,
+    )  # fmt: skip
     try:
-        log = await asyncio.to_thread(read_until, daemon, ["rollout=lost", "silent worker=worker-2"])
+        log = await asyncio.to_thread(
+            read_until, daemon, ["rollout=lost", "silent worker=worker-2", "pruned rollouts=1"]
+        )
+        left = [rollout.rollout_id for rollout in await algorithm.query_rollouts()]
         again = await algorithm.dequeue_rollout("worker-3", timeout=10)
     finally:
         daemon.terminate()
@@ -373,6 +396,17 @@ async def test_daemon_lives_on_its_rights(port, namespace, store_of, refusals):
     assert daemon.returncode == 0
     assert "ERROR" not in log
     assert (again.rollout_id, again.attempt.sequence_id) == ("lost", 2)
+    assert left == ["kept", "lost"]
+    assert second.rollout_id == "kept"
+    by_daemon = store_of("daemon")
+    assert await by_daemon.evict_spans() == 0
+    marked = await algorithm._run("evict_spans", now="", dropped="", limit=5)
+    assert marked[1] == []  # the consumer has not passed it
+    await algorithm.forget_consumer("trainer")
+    _, rollouts = await by_daemon._run("evict_spans", now="", dropped="", limit=5)
+    await by_daemon._drop_spans(rollouts)
+    assert (await algorithm.statistics())["total_spans"] == 0
+    assert await by_daemon.prune(older_than_seconds=0, keep_latest=0) == 1
     assert refusals() == []
 
 

@@ -155,6 +155,8 @@ DAMAGES: Final = tuple(
          lambda r, k: r.hset(k("attempt", _attempt(RUNNING, RUNNING_ATTEMPT)), "reward", "1.0")),
         ("counter of spans", _SPANS, "counter", True, lambda r, k: r.hincrby(k("stats"), "spans", 1)),
         ("number of spans", _SPANS, "spans", True, lambda r, k: r.hset(k("rollout", RUNNING), "spans", "5")),
+        ("count of spans", _SPANS, "spans", True, lambda r, k: r.hset(k("rollout", RUNNING), "stored", "1")),
+        ("count of no spans", _SPANS, "spans", True, lambda r, k: r.hset(k("rollout", FINISHED), "stored", "2")),
         ("ids of spans lost", _SPANS, "spans", False,
          lambda r, k: r.delete(k.keys.span_ids(RUNNING) + f"{RUNNING_ATTEMPT}:0")),
         ("id of no span", _SPANS, "spans", False,
@@ -261,7 +263,10 @@ class Vandal:
         return self._client.xdel(self._name("completed"), self._random.choice(entries)[0])
 
     def add_completion(self) -> object:
-        fields = {"rollout": self._rollout(), "status": "failed", "end": "1.000000"}
+        fields = {
+            "rollout": self._rollout(), "status": "failed", "mode": "", "group": "", "start": "1.000000",
+            "end": "1.000000",
+        }  # fmt: skip
         return self._client.xadd(self._name("completed"), fields)
 
     def leave_key(self) -> object:

@@ -207,6 +207,12 @@ def spans_are_counted_and_known(keys: Keyspace) -> Iterator[Finding]:
         rollout_id, attempt_id, *_ = name.split(":")
         known[f"{rollout_id}:{attempt_id}"] += len(ids)
     yield from differences("span ids", known.elements(), stored.elements())
+    for id, rollout in keys.of("rollout").items():
+        mine = [count for name, count in stored.items() if name.startswith(f"{{{id}}}:")]
+        if sum(mine) != int(rollout.get("stored", "0")):
+            yield f"{id} has {sum(mine)} spans and counts {rollout.get('stored')}"
+        evicted = list(attempts_of(keys, id))[: int(rollout.get("evicted", "0"))]
+        yield from differences("spans of evicted attempts", {f"{{{id}}}:{each}" for each in evicted} & set(stored), ())
     attempts = {f"{{{id}}}:{attempt}" for id, attempts in keys.of("attempts").items() for attempt in attempts}
     yield from differences("attempts of spans", set(stored) - attempts, ())
     if int(keys.one("stats").get("spans", "0")) != stored.total():

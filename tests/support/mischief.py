@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from lightning_store.contract import LightningStore
-from lightning_store.errors import InvalidRequestError, NotFoundError
+from lightning_store.errors import InvalidRequestError, NotFoundError, SpansEvictedError
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
-from lightning_store.status import ATTEMPT_STATUSES, ROLLOUT_STATUSES
+from lightning_store.status import ATTEMPT_STATUSES, FINISHED, ROLLOUT_STATUSES
 from tests.support.clock import SettableClock
 from tests.support.factories import make_span, some_resources
 
@@ -43,6 +43,8 @@ class Mischief:
             self.cancel,
             self.delete,
             self.prune,
+            self.evict,
+            self.consume,
             self.expire,
             self.update_resources,
             self.update_worker,
@@ -57,6 +59,8 @@ class Mischief:
             await operation()
         except (NotFoundError, InvalidRequestError):
             self.done[-1] += " (refused)"
+        except SpansEvictedError:
+            self.done[-1] += " (evicted)"
 
     def _one(self, items: Sequence[T]) -> T:
         return self._random.choice(items)
@@ -179,7 +183,24 @@ class Mischief:
         await self._store.delete_rollouts([self._rollout() for _ in range(5)])
 
     async def prune(self) -> None:
-        await self._store.prune(older_than_seconds=self._maybe(50.0), keep_latest=20)
+        consumers = await self._store.query_consumers()
+        await self._store.prune(
+            older_than_seconds=self._maybe(50.0),
+            keep_latest=20,
+            status_in=self._maybe([status for status in ROLLOUT_STATUSES if status in FINISHED][:2]),
+            consumed_cursor=self._maybe(consumers[0].cursor) if consumers else None,
+        )
+
+    async def evict(self) -> None:
+        await self._store.evict_spans()
+
+    async def consume(self) -> None:
+        name = self._one(["trainer", "viewer"])
+        if self._random.random() < 0.2:
+            await self._store.forget_consumer(name)
+        else:
+            page = await self._store.completions(limit=self._random.randint(1, 30))
+            await self._store.acknowledge_completions(name, page.cursor)
 
     async def expire(self) -> None:
         await self._store.expire_attempts(limit=self._random.randint(1, 5))

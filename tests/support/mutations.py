@@ -40,6 +40,7 @@ async def set_scene(store: LightningStore, clock: SettableClock) -> Scene:
     queued = await store.enqueue_many_rollouts(
         [*requests_for(["a", "b"], config=RETRIED, group_id="red"), EnqueueRolloutRequest(input="c", queue="other")]
     )
+    await store.acknowledge_completions("reader")
     clock.advance(6)
     return Scene(list(queued), running, silent, finished, snapshot.resources_id)
 
@@ -101,10 +102,13 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "add_resources": lambda store, _: store.add_resources(some_resources("large")),
     "update_resources": lambda store, scene: store.update_resources(scene.resources_id, some_resources("large")),
     "update_worker": lambda store, _: store.update_worker("anna", {"load": 2}),
+    "acknowledge_completions": lambda store, _: store.acknowledge_completions("trainer"),
+    "forget_consumer": lambda store, _: store.forget_consumer("reader"),
     "expire_attempts": lambda store, _: store.expire_attempts(),
     "expire_workers": lambda store, _: store.expire_workers(silent_seconds=3),
+    "evict_spans": lambda store, _: store.evict_spans(),
     "audit": lambda store, _: _audit(store),
 }  # fmt: skip
 
-ANSWERS_MAY_DIFFER: Final = frozenset({"expire_attempts", "expire_workers", "renew"})
+ANSWERS_MAY_DIFFER: Final = frozenset({"evict_spans", "expire_attempts", "expire_workers", "renew"})
 """Calls that change nothing when repeated, but tell then that there was nothing left to do."""

@@ -7,7 +7,7 @@ from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.store import RedisLightningStore
 
-ANSWERS_DIFFER = frozenset({"expire_attempts", "expire_workers", "renew"})
+ANSWERS_DIFFER = frozenset({"evict_spans", "expire_attempts", "expire_workers", "renew"})
 """Calls that need no token, because a repeat changes nothing; but it tells what is still to do, which is nothing."""
 
 

@@ -96,7 +96,9 @@ async def test_damage_is_mended_or_reported_again(store, client, namespace, dama
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_many_damages_are_mended_together(store, client, namespace, seed):
     chosen = random.Random(seed).sample([damage for damage in DAMAGES if damage.mends], 6)  # noqa: S311 - repeatable
-    for damage in chosen:
+    for damage in sorted(
+        chosen, key=lambda damage: damage.name.startswith("record lost")
+    ):  # what is gone has no fields
         damage.plant(client, Names(namespace))
 
     await store.audit(repair=True)

@@ -11,9 +11,16 @@ import pytest
 
 from lightning_store import healthcheck
 from lightning_store.backends.memory import InMemoryLightningStore
-from lightning_store.errors import InternalStoreError, InvalidRequestError, SchemaMismatchError, StoreUnavailableError
+from lightning_store.errors import (
+    AccessDeniedError,
+    InternalStoreError,
+    InvalidRequestError,
+    SchemaMismatchError,
+    StoreUnavailableError,
+)
 from lightning_store.healthcheck import HealthCheck
 from lightning_store.records import AttemptedRollout, RolloutConfig
+from lightning_store.retention import RetentionOptions
 from tests.support.clock import SettableClock
 from tests.support.faulty import FaultyStore
 
@@ -217,6 +224,107 @@ async def test_taken_port_is_an_error(store):
         await sweeps(daemon, 1)
         with pytest.raises(OSError, match=str(daemon.port)):
             await HealthCheck(store, port=daemon.port).run()
+
+
+async def finished(store: FaultyStore, *names: str, status: Any = "succeeded") -> None:
+    for name in names:
+        await store.enqueue_rollout(name, rollout_id=name)
+        await store.update_rollout(name, status=status)
+
+
+async def left(store: FaultyStore) -> list[str]:
+    return [rollout.rollout_id for rollout in await store.query_rollouts()]
+
+
+def pruning(**options: Any) -> RetentionOptions:
+    return RetentionOptions(**{"interval": 0.02, **options})
+
+
+async def prunes(store: FaultyStore, number: int) -> None:
+    """Wait for so many more calls of `prune`."""
+    wanted = store.calls["prune"] + number
+    while store.calls["prune"] < wanted:  # noqa: ASYNC110 - counted by the double
+        await asyncio.sleep(0.005)
+
+
+async def test_nothing_is_pruned_unless_it_is_told(store):
+    await finished(store, "a")
+    async with running(store) as daemon:
+        await sweeps(daemon, 3)
+    assert store.calls["prune"] == 0
+    assert store.calls["evict_spans"] > 0
+    assert await left(store) == ["a"]
+
+
+async def test_daemon_prunes_again_and_again_and_tells(store, caplog):
+    await finished(store, "a", "b", "c")
+    with caplog.at_level(logging.INFO):
+        async with running(store, retention=pruning(keep_latest=1)) as daemon:
+            await prunes(store, 2)
+            await finished(store, "d")
+            await prunes(store, 2)
+            assert daemon.health()[1]["pruned"] == 3
+    assert await left(store) == ["d"]
+    assert [line for line in caplog.text.splitlines() if line.endswith("pruned rollouts=2")]
+
+
+async def test_daemon_prunes_by_age_and_status(store, clock):
+    await finished(store, "a", status="failed")
+    await finished(store, "b")
+    clock.advance(10)
+    await finished(store, "c", status="failed")
+    async with running(store, retention=pruning(older_than_seconds=5, status_in=["failed"])):
+        await prunes(store, 2)
+    assert await left(store) == ["b", "c"]
+
+
+async def test_daemon_prunes_what_every_consumer_has_passed(store):
+    await finished(store, "a", "b", "c")
+    cursors = [item.cursor for item in (await store.completions()).items]
+    async with running(store, retention=pruning(consumed=True)) as daemon:
+        await sweeps(daemon, 3)
+        assert await left(store) == ["a", "b", "c"]
+        await store.acknowledge_completions("quick", cursors[2])
+        await store.acknowledge_completions("slow", cursors[0])
+        await prunes(store, 3)
+        assert len(await left(store)) < 3
+        await store.acknowledge_completions("slow", cursors[1])
+        await prunes(store, 2)
+        assert await left(store) == ["c"]
+
+
+async def test_prune_that_fails_is_logged_and_tried_again(store, caplog):
+    await finished(store, "a")
+    faults = iter([InternalStoreError("broken record"), StoreUnavailableError("gone")])
+    store.errors["prune"] = lambda _arguments: next(faults, None)
+    async with running(store, retention=pruning(keep_latest=0)):
+        await prunes(store, 4)
+    assert "broken record" in caplog.text
+    assert await left(store) == []
+
+
+async def test_sweeps_go_on_while_a_prune_takes_long(store):
+    store.gates["prune"] = asyncio.Event()
+    async with running(store, retention=pruning(keep_latest=0)) as daemon:
+        await prunes(store, 1)
+        await sweeps(daemon, 3)
+
+
+async def test_daemon_that_may_not_evict_says_so_once(store, caplog):
+    store.errors["evict_spans"] = AccessDeniedError("NOPERM")
+    async with running(store) as daemon:
+        await sweeps(daemon, 5)
+    assert caplog.text.count("may not") == 1
+    assert store.calls["evict_spans"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"keep_latest": -1}, {"older_than_seconds": -1}, {"status_in": ["running"]}, {"keep_latest": 1, "interval": -1}],
+)
+def test_retention_out_of_bounds_is_refused(store, options):
+    with pytest.raises(InvalidRequestError):
+        HealthCheck(store, retention=RetentionOptions(**options))
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"interval": -1}, {"silent_seconds": -1}, {"port": -1}])

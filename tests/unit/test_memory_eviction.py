@@ -14,6 +14,7 @@ def small_store(**options) -> InMemoryLightningStore:
         "memory_capacity_bytes": 100,
         "eviction_memory_threshold": 50,
         "safe_memory_threshold": 20,
+        "high_water_memory_threshold": 1.0,
         "span_size_estimator": lambda _span: 1,
     }
     return InMemoryLightningStore(**(values | options))
@@ -102,7 +103,7 @@ async def test_spans_that_do_not_fit_are_refused_and_nothing_is_written():
 
 
 async def test_duplicates_need_no_room():
-    store = small_store(eviction_memory_threshold=100, safe_memory_threshold=100)
+    store = small_store(eviction_memory_threshold=0.9, safe_memory_threshold=0.9)
     rollout = await store.start_rollout("task")
     spans = [span_of(rollout) for _ in range(100)]
     await store.add_many_spans(spans)
@@ -140,17 +141,20 @@ async def test_reopened_rollout_keeps_its_new_spans_until_it_finishes_again():
 
 
 @pytest.mark.parametrize(
-    ("options", "eviction", "safe"),
+    ("options", "expected"),
     [
-        ({}, 700, 560),
-        ({"eviction_memory_threshold": 0.5}, 500, 400),
-        ({"eviction_memory_threshold": 300}, 300, 240),
-        ({"eviction_memory_threshold": 1.0, "safe_memory_threshold": 0.25}, 1000, 250),
+        ({}, (560, 700, 900)),
+        ({"eviction_memory_threshold": 0.5}, (400, 500, 900)),
+        ({"eviction_memory_threshold": 300, "high_water_memory_threshold": 400}, (240, 300, 400)),
+        ({"eviction_memory_threshold": 1.0, "safe_memory_threshold": 0.25, "high_water_memory_threshold": 1.0},
+         (250, 1000, 1000)),
+        ({"eviction_memory_threshold": 2000}, (720, 900, 900)),
+        ({"eviction_memory_threshold": 100, "safe_memory_threshold": 0.5}, (100, 100, 900)),
     ],
-)
-def test_thresholds_are_shares_or_bytes(options, eviction, safe):
+)  # fmt: skip
+def test_thresholds_are_shares_or_bytes(options, expected):
     memory = InMemoryLightningStore(memory_capacity_bytes=1000, **options)._span_memory
-    assert (memory.eviction, memory.safe, memory.capacity) == (eviction, safe, 1000)
+    assert (memory.limits.safe, memory.limits.eviction, memory.limits.high_water) == expected
 
 
 @pytest.mark.parametrize(
@@ -161,6 +165,9 @@ def test_thresholds_are_shares_or_bytes(options, eviction, safe):
         {"eviction_memory_threshold": -3},
         {"eviction_memory_threshold": True},
         {"safe_memory_threshold": 0.9},
+        {"eviction_memory_threshold": 0.95},
+        {"eviction_memory_threshold": 300, "high_water_memory_threshold": 200},
+        {"high_water_memory_threshold": 0},
     ],
 )
 def test_thresholds_out_of_bounds_are_refused(options):

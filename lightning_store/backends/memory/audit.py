@@ -86,6 +86,8 @@ class MemoryAudit:
         shelf = stored.shelf
         stored_ids = [(span.attempt_id, span.span_id) for span in shelf.spans]
         self._compare("spans", f"the span ids of {stored.id}", shelf.known, stored_ids)
+        dropped = {id for id, attempt in stored.attempts.items() if attempt.record.sequence_id <= shelf.evicted}
+        self._compare("spans", f"the evicted spans of {stored.id}", {s.attempt_id for s in shelf.spans} & dropped, ())
         unknown = {span.attempt_id for span in shelf.spans} - stored.attempts.keys()
         self._compare("spans", f"the spans of {stored.id}", unknown, ())
         if max((span.sequence_id for span in shelf.spans), default=0) > shelf.last_sequence_id:

@@ -4,20 +4,22 @@ import math
 from collections.abc import Sequence
 
 from lightning_store import lifecycle
-from lightning_store.backends.memory.completions import parse_cursor
 from lightning_store.backends.memory.copies import copy_record, copy_rollout
 from lightning_store.backends.memory.core import MemoryCore
 from lightning_store.backends.memory.stored import StoredRollout
 from lightning_store.backends.memory.waiting import FinishWait, Wait
 from lightning_store.contract import DEFAULT_QUEUES
-from lightning_store.records import Attempt, AttemptedRollout, CompletionPage, Rollout
+from lightning_store.records import Attempt, AttemptedRollout, CompletionPage, Consumer, Rollout
 from lightning_store.requests import (
     ClaimRequest,
     check_free_id,
     check_ids,
     check_limit,
+    check_name,
     check_timeout,
     claim_request,
+    is_name,
+    parse_cursor,
 )
 from lightning_store.status import FINISHED, QUEUED
 
@@ -130,7 +132,7 @@ class ClaimOperations(MemoryCore):
         seconds = check_timeout(timeout)
         if group_id is not None:
             check_free_id(group_id, "group_id")
-        number = log.last if after == LATEST else 0 if after is None else parse_cursor(after)
+        number = self._number(after, "after")
         page = log.page(number, limit, group_id)
         if page.items or seconds == 0 or self._is_closed:
             return page
@@ -140,10 +142,30 @@ class ClaimOperations(MemoryCore):
             with self._alarm.set():
                 while not page.items and not wait.is_over and not self._is_closed:
                     await wait.woken()
-                    page = log.page(parse_cursor(page.cursor), limit, group_id)
+                    page = log.page(self._number(page.cursor, "after"), limit, group_id)
         finally:
             self._completion_waits.discard(wait)
         return page
+
+    def _number(self, cursor: str | None, field: str) -> int:
+        """Number of the entry that a cursor stands behind."""
+        if cursor is None:
+            return 0
+        return self._state.log.last if cursor == LATEST else parse_cursor(cursor, field)[0]
+
+    async def acknowledge_completions(self, consumer: str, cursor: str | None = None) -> Consumer:
+        """See the contract."""
+        check_name(consumer, "consumer")
+        number = min(self._number(cursor, "cursor"), self._state.log.last)
+        return self._state.consumers.acknowledge(consumer, number, self._time.note())
+
+    async def query_consumers(self) -> list[Consumer]:
+        """See the contract."""
+        return self._state.consumers.records()
+
+    async def forget_consumer(self, consumer: str) -> bool:
+        """See the contract."""
+        return is_name(consumer) and self._state.consumers.forget(consumer)
 
 
 def attempted(stored: StoredRollout) -> AttemptedRollout:

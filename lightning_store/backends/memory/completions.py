@@ -1,32 +1,16 @@
 """The completion log of the memory store: one entry per finish, in order, with cursors that survive deletions."""
 
-import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lightning_store.errors import InvalidRequestError
 from lightning_store.records import Completion, CompletionPage
-
-_CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
 def cursor_of(number: int) -> str:
     """The cursor behind entry `number`; 0 = before the first."""
     return f"{number}-0"
-
-
-def parse_cursor(cursor: str) -> int:
-    """The number of the entry behind which to go on.
-
-    Raises:
-        InvalidRequestError: No log gave this cursor.
-    """
-    match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
-    if match is None:
-        raise InvalidRequestError(f"after: expected a cursor of an earlier page, None or 'latest', got {cursor!r:.200}")
-    return int(match.group(1))
 
 
 @dataclass

@@ -12,6 +12,7 @@ from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWait
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
 from lightning_store.contract import Capabilities
+from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import check_seconds
 
@@ -27,6 +28,7 @@ class MemoryCore(BaseStore):
         grace_seconds: float = 15.0,
         eviction_memory_threshold: float = 0.7,
         safe_memory_threshold: float | None = None,
+        high_water_memory_threshold: float = 0.9,
         span_size_estimator: SpanSizeEstimator | None = None,
         memory_capacity_bytes: int | None = None,
         max_queued: MaxQueued = None,
@@ -45,8 +47,10 @@ class MemoryCore(BaseStore):
             eviction_memory_threshold: Spans are evicted beyond it: a float is a share of the capacity, an integer is
                 bytes.
             safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
+            high_water_memory_threshold: Spans that would cross it are refused. Only spans are measured here, so
+                rollouts and resources are never refused.
             span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
-            memory_capacity_bytes: What the spans may take in all; None = the memory of this machine.
+            memory_capacity_bytes: What shares are of; None = the memory of this machine.
             max_queued: Most rollouts that may wait in a queue, see `enqueue_many_rollouts`: an integer for each queue,
                 or a mapping by queue, others without a limit. None = no limits.
             max_task_bytes: Most bytes of an input, as JSON; None = no limit.
@@ -55,7 +59,8 @@ class MemoryCore(BaseStore):
             max_metadata_bytes: The same of metadata of a rollout or attempt, and of heartbeat stats.
 
         Raises:
-            InvalidRequestError: A threshold or limit is out of bounds.
+            InvalidRequestError: A threshold or limit is out of bounds, or thresholds do not rise in this order: safe,
+                eviction, high water.
         """
         payloads = PayloadLimits(max_task_bytes, max_span_bytes, max_resources_bytes, max_metadata_bytes)
         super().__init__(ids=ids, max_queued=max_queued, payloads=payloads)
@@ -71,8 +76,7 @@ class MemoryCore(BaseStore):
         )
         self._alarm = Alarm(self._seconds_left, self._settle_on_time)
         self._span_memory = SpanMemory(
-            eviction_threshold=eviction_memory_threshold,
-            safe_threshold=safe_memory_threshold,
+            MemoryThresholds(eviction_memory_threshold, safe_memory_threshold, high_water_memory_threshold),
             estimator=span_size_estimator,
             capacity_bytes=memory_capacity_bytes,
         )

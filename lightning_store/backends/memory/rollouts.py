@@ -34,6 +34,7 @@ from lightning_store.requests import (
     check_worker_id,
     is_name,
     new_rollout,
+    parse_cursor,
     rollout_changes,
 )
 from lightning_store.status import FINISHED
@@ -263,27 +264,48 @@ class RolloutOperations(RolloutQueries):
         now = self._begin()
         return [id for id in ids if id in self._state.rollouts and self._delete_if_finished(id, now)]
 
-    async def prune(self, *, older_than_seconds: float | None = None, keep_latest: int | None = None) -> int:
+    async def prune(
+        self,
+        *,
+        older_than_seconds: float | None = None,
+        keep_latest: int | None = None,
+        status_in: Sequence[RolloutStatus] | None = None,
+        consumed_cursor: str | None = None,
+    ) -> int:
         """See the contract."""
-        check_prune(older_than_seconds, keep_latest)
+        check_prune(older_than_seconds, keep_latest, status_in, consumed_cursor)
         now = self._time.note()
         removed = 0
-        while doomed := self._outlived(older_than_seconds, keep_latest, now):
+        while doomed := self._outlived(
+            older_than_seconds, keep_latest, self._finished(status_in, consumed_cursor), now
+        ):
             self._state.settle_due(now, FEW)
             removed += sum(self._delete_if_finished(id, now) for id in doomed)
         return removed
 
-    def _outlived(self, older_than_seconds: float | None, keep_latest: int | None, now: float) -> list[str]:
-        """Finished rollouts that are too old or too many, the oldest finish first."""
-        rollouts = self._state.rollouts
-        finished = [id for id in self._state.finish_order if rollouts[id].record.status in FINISHED]
+    def _finished(self, status_in: Sequence[RolloutStatus] | None, consumed_cursor: str | None) -> list[StoredRollout]:
+        """The finished rollouts that are meant, the oldest finish first."""
+        statuses = FINISHED if status_in is None else set(status_in)
+        last = math.inf if consumed_cursor is None else parse_cursor(consumed_cursor, "consumed_cursor")[0]
+        rollouts = (self._state.rollouts[id] for id in self._state.finish_order)
+        return [
+            stored
+            for stored in rollouts
+            if stored.record.status in FINISHED & statuses and stored.completions[-1] <= last
+        ]
+
+    def _outlived(
+        self, older_than_seconds: float | None, keep_latest: int | None, finished: list[StoredRollout], now: float
+    ) -> list[str]:
+        """Those that are too old or too many; all of them if neither is limited."""
+        if older_than_seconds is None and keep_latest is None:
+            keep_latest = 0
         too_many = 0 if keep_latest is None else max(0, len(finished) - keep_latest)
         too_old = math.inf if older_than_seconds is None else older_than_seconds
-        finish_times = (self._state.log.time_of(rollouts[id].completions[-1]) for id in finished)
         return [
-            id
-            for place, (id, finish_time) in enumerate(zip(finished, finish_times, strict=True))
-            if place < too_many or now - finish_time > too_old
+            stored.id
+            for place, stored in enumerate(finished)
+            if place < too_many or now - self._state.log.time_of(stored.completions[-1]) > too_old
         ]
 
     def _delete_if_finished(self, rollout_id: str, now: float) -> bool:

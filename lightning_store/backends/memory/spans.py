@@ -7,7 +7,8 @@ import psutil
 from pydantic import BaseModel
 
 from lightning_store.backends.memory.copies import copy_record
-from lightning_store.errors import InvalidRequestError, StoreFullError
+from lightning_store.errors import StoreFullError
+from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.rewards import reward_of
 from lightning_store.spans import Span
 
@@ -34,7 +35,7 @@ class SpanShelf:
         spans: In the order in which they were stored.
         known: Attempt and span id of each.
         size: Estimated bytes.
-        is_evicted: Spans were dropped for lack of memory.
+        evicted: Attempts with this number or a lower one have lost their spans for lack of memory; 0 = none has.
         rewards: By attempt; they outlive eviction.
     """
 
@@ -42,7 +43,7 @@ class SpanShelf:
     spans: list[Span] = field(default_factory=list)
     known: set[tuple[str, str]] = field(default_factory=set)
     size: int = 0
-    is_evicted: bool = False
+    evicted: int = 0
     rewards: dict[str, Reward] = field(default_factory=dict)
 
     def next_sequence_id(self) -> int:
@@ -84,43 +85,19 @@ def estimate_bytes(span: Span) -> int:
     return total
 
 
-def resolve_threshold(value: float, capacity: int, name: str) -> int:
-    """A threshold in bytes: a float up to 1 is a share of the capacity, an integer is bytes.
-
-    Raises:
-        InvalidRequestError: It is neither.
-    """
-    if isinstance(value, float) and 0 < value <= 1:
-        return int(capacity * value)
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise InvalidRequestError(f"{name}: expected a share above 0 up to 1 or a number of bytes, got {value!r}")
-
-
 class SpanMemory:
     """How much memory all spans take, and what happens when it is too much.
 
     Spans of finished rollouts are dropped, the oldest finish first, when the eviction threshold is crossed, until the
-    safe threshold is reached. Spans of unfinished rollouts stay; when they fill the capacity, new ones are refused.
+    safe threshold is reached. Spans of unfinished rollouts stay; when they reach high water, new ones are refused.
     """
 
     def __init__(
-        self,
-        *,
-        eviction_threshold: float,
-        safe_threshold: float | None,
-        estimator: SpanSizeEstimator | None,
-        capacity_bytes: int | None,
+        self, thresholds: MemoryThresholds, *, estimator: SpanSizeEstimator | None, capacity_bytes: int | None
     ) -> None:
         """Resolve the thresholds; see `InMemoryLightningStore` for their meaning."""
         self.capacity = psutil.virtual_memory().total if capacity_bytes is None else capacity_bytes
-        self.eviction = resolve_threshold(eviction_threshold, self.capacity, "eviction_memory_threshold")
-        if safe_threshold is None:
-            self.safe = int(self.eviction * 0.8)
-        else:
-            self.safe = resolve_threshold(safe_threshold, self.capacity, "safe_memory_threshold")
-        if self.safe > self.eviction:
-            raise InvalidRequestError("safe_memory_threshold: expected at most eviction_memory_threshold")
+        self.limits = thresholds.of(self.capacity)
         self.used = 0
         self.count = 0
         self._estimate = estimator or estimate_bytes
@@ -141,19 +118,27 @@ class SpanMemory:
             evictable: What may be dropped, in this order; what is taken from it is dropped.
 
         Raises:
-            StoreFullError: They do not fit into the capacity even so.
+            StoreFullError: They do not fit below high water even so.
         """
-        if self.used + size > self.eviction:
-            while self.used + size > self.safe and (shelf := next(evictable, None)) is not None:
-                self.clear(shelf)
-                shelf.is_evicted = True
-        if self.used + size > self.capacity:
+        self.evict(size, evictable)
+        high_water = int(self.limits.high_water)
+        if self.used + size > high_water:
             raise StoreFullError(
-                f"spans of unfinished rollouts take {self.used} bytes of {self.capacity}, {size} more do not fit"
+                f"spans take {self.used} of {self.capacity} bytes, {size} more do not fit below "
+                f"high_water_memory_threshold ({high_water} bytes); nothing was written"
             )
 
-    def store(self, shelf: SpanShelf, span: Span, size: int, *, renumber: bool) -> Span:
-        """Keep a copy of a span that is not known.
+    def evict(self, size: int, evictable: Iterator[SpanShelf]) -> int:
+        """Evict if `size` more bytes cross the threshold; how many rollouts have lost their spans."""
+        count = 0
+        if self.used + size > self.limits.eviction:
+            while self.used + size > self.limits.safe and (shelf := next(evictable, None)) is not None:
+                self.clear(shelf)
+                count += 1
+        return count
+
+    def take(self, shelf: SpanShelf, span: Span, *, renumber: bool) -> Span:
+        """Note number and reward of a span that is not known.
 
         Returns:
             The span itself, or a copy with its new number if `renumber`.
@@ -162,13 +147,16 @@ class SpanMemory:
             span = span.model_copy(update={"sequence_id": shelf.next_sequence_id()})
         else:
             shelf.last_sequence_id = max(shelf.last_sequence_id, span.sequence_id)
+        shelf.note_reward(span)
+        return span
+
+    def keep(self, shelf: SpanShelf, span: Span, size: int) -> None:
+        """Keep a copy of a span that is not known."""
         shelf.spans.append(copy_record(span))
         shelf.known.add((span.attempt_id, span.span_id))
-        shelf.note_reward(span)
         shelf.size += size
         self.used += size
         self.count += 1
-        return span
 
     def clear(self, shelf: SpanShelf) -> None:
         """Drop the spans of a rollout; its numbers and rewards stay."""

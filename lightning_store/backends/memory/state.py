@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from lightning_store import lifecycle
 from lightning_store.backends.memory.completions import CompletionLog
+from lightning_store.backends.memory.consumers import Consumers
 from lightning_store.backends.memory.index import CreationIndex, TimeIndex
 from lightning_store.backends.memory.namespace_clock import NamespaceClock
 from lightning_store.backends.memory.queues import Queues
@@ -67,6 +68,7 @@ class MemoryState:
         self.queues = Queues(on_push, on_room)
         self.deadlines = TimeIndex()
         self.log = CompletionLog()
+        self.consumers = Consumers()
         self.finish_order: OrderedDict[str, None] = OrderedDict()
         self.events: deque[RolloutEvent] = deque(maxlen=EVENTS_KEPT)
         self.attempt_count = 0
@@ -100,14 +102,22 @@ class MemoryState:
         return attempt
 
     def evictable(self, except_id: str) -> Iterator[SpanShelf]:
-        """Take the spans of finished rollouts, the oldest finish first, but not those of one rollout."""
+        """Take the spans of finished rollouts, the oldest finish first, but not those of one rollout.
+
+        Those that a consumer has not passed stay, and what finished after them.
+        """
+        passed = self.consumers.lowest()
         while True:
             id = next((id for id in self._with_spans if id != except_id), None)
             if id is None:
                 return
-            del self._with_spans[id]
             stored = self.rollouts[id]
-            if stored.record.status in FINISHED and stored.shelf.spans:
+            is_finished = stored.record.status in FINISHED
+            if is_finished and passed is not None and stored.completions[-1] > passed:
+                return
+            del self._with_spans[id]
+            if is_finished and stored.shelf.spans:
+                stored.shelf.evicted = len(stored.attempts)
                 yield stored.shelf
 
     def note_spans(self, stored: StoredRollout) -> None:

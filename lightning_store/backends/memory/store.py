@@ -60,15 +60,17 @@ class InMemoryLightningStore(AttemptOperations):
         now = self._begin(*spared)
         state = self._state
         stored = state.rollout(rollout_id)
-        state.attempt(stored, attempt_id)
-        new = self._span_memory.new_spans(stored.shelf, group)
-        self._span_memory.make_room(sum(new.values()), state.evictable(rollout_id))
-        answers = {
-            place: self._span_memory.store(stored.shelf, group[place], size, renumber=renumber)
-            for place, size in new.items()
-        }
-        if new:
+        is_kept = state.attempt(stored, attempt_id).record.sequence_id > stored.shelf.evicted
+        memory = self._span_memory
+        new = memory.new_spans(stored.shelf, group)
+        if is_kept:
+            memory.make_room(sum(new.values()), state.evictable(rollout_id))
+        answers = {place: memory.take(stored.shelf, group[place], renumber=renumber) for place in new}
+        if is_kept and new:
+            for place, size in new.items():
+                memory.keep(stored.shelf, answers[place], size)
             state.note_spans(stored)
+        if new:
             attempt = state.attempt(stored, attempt_id)
             step = lifecycle.add_span(stored.state, attempt, now, is_latest=attempt_id == stored.latest_id)
             state.apply_sign_of_life(stored, step, now)
@@ -136,12 +138,18 @@ class InMemoryLightningStore(AttemptOperations):
         stored = self._state.rollouts.get(rollout_id)
         if stored is None:
             return []
-        if stored.shelf.is_evicted:
+        wanted = stored.latest_id if attempt_id == LATEST else attempt_id
+        if self._are_evicted(stored, attempt_id, wanted):
             raise SpansEvictedError(f"The spans of rollout {rollout_id} were evicted for lack of memory")
         if attempt_id is None:
             return stored.shelf.spans
-        wanted = stored.latest_id if attempt_id == LATEST else attempt_id
         return [span for span in stored.shelf.spans if span.attempt_id == wanted]
+
+    def _are_evicted(self, stored: StoredRollout, attempt_id: str | None, wanted: str | None) -> bool:
+        if attempt_id is None:
+            return stored.shelf.evicted > 0
+        attempt = stored.attempts.get(wanted or "")
+        return attempt is not None and attempt.record.sequence_id <= stored.shelf.evicted
 
     async def rewards(self, rollout_ids: Sequence[str]) -> Mapping[str, float | None]:
         """See the contract."""
@@ -217,6 +225,13 @@ class InMemoryLightningStore(AttemptOperations):
             offset=offset,
         )
         return page_of([copy_record(update) for update in page], limit=limit, offset=offset, total=page.total)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    async def evict_spans(self) -> int:
+        """See the contract."""
+        self._time.note_read()
+        return self._span_memory.evict(0, self._state.evictable(""))
 
     # -- audit -------------------------------------------------------------------------------------------------------
 

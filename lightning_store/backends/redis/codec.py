@@ -15,6 +15,7 @@ from lightning_store.records import (
     Attempt,
     AttemptedRollout,
     Completion,
+    Consumer,
     ResourcesUpdate,
     Rollout,
     RolloutConfig,
@@ -314,6 +315,12 @@ def completion(entry: Sequence[Any]) -> Completion:
             "end_time": float(fields["end"]),
         },
     )
+
+
+def consumer(name: str, reply: Sequence[bytes | str]) -> Consumer:
+    """A consumer from its name, and the cursor and the time that are kept."""
+    cursor, time = (part if isinstance(part, str) else text(part) for part in reply)
+    return constructed(Consumer, {"name": name, "cursor": cursor, "update_time": float(time)})
 
 
 def event(flat: Sequence[bytes]) -> RolloutEvent:

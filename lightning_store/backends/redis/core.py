@@ -10,6 +10,7 @@ from lightning_store.admission import MaxQueued
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
 from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.backends.redis.memory_watch import MemorySettings, MemoryWatch
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
 from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.turns import Turns
@@ -18,8 +19,9 @@ from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource
 from lightning_store.contract import Capabilities
 from lightning_store.errors import InvalidRequestError
+from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
-from lightning_store.requests import is_name
+from lightning_store.requests import check_seconds, is_name
 
 CHUNK: Final = 200
 """Most records that one script reads or changes, so that no script holds up the server for long."""
@@ -33,6 +35,7 @@ class LoopState:
         self.producers: defaultdict[tuple[str, ...], Turns] = defaultdict(lambda: Turns(at_once=1))
         self.feed: CompletionFeed | None = None
         self.background: set[asyncio.Future[None]] = set()
+        self.memory_care: asyncio.Task[None] | None = None
 
 
 class RedisCore(BaseStore):
@@ -58,6 +61,10 @@ class RedisCore(BaseStore):
         max_metadata_bytes: int | None = DEFAULT_LIMITS.max_metadata_bytes,
         min_replicas: int | None = None,
         replication_seconds: float | None = None,
+        eviction_memory_threshold: float = 0.7,
+        safe_memory_threshold: float | None = None,
+        high_water_memory_threshold: float = 0.9,
+        memory_check_seconds: float | None = 5.0,
     ) -> None:
         """Make a store; connections are opened when first used.
 
@@ -85,6 +92,13 @@ class RedisCore(BaseStore):
             min_replicas: How many replicas have to confirm a write before it is acknowledged. Until they do, the call
                 is repeated as in an outage, and raises NotReplicatedError in the end. None = what the URL says, else 0.
             replication_seconds: For how long each try waits for them. None = what the URL says, else 1.
+            eviction_memory_threshold: When the server uses more, spans of finished rollouts are evicted: a float is a
+                share of its `maxmemory`, or of its machine's memory if there is none; an integer is bytes.
+            safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
+            high_water_memory_threshold: When the server uses more, new rollouts, attempts started by hand, spans and
+                resources are refused with StoreFullError.
+            memory_check_seconds: How often writers look at the server's memory, in the background; None = never: then
+                spans are evicted by `evict_spans` only, and only the server itself refuses.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
@@ -108,9 +122,14 @@ class RedisCore(BaseStore):
             socket_seconds=socket_seconds,
             retry_seconds=retry_seconds,
         )
+        self._memory_settings = MemorySettings(
+            MemoryThresholds(eviction_memory_threshold, safe_memory_threshold, high_water_memory_threshold),
+            None if memory_check_seconds is None else check_seconds(memory_check_seconds, "memory_check_seconds"),
+        )
         self._connect()
 
     def _connect(self) -> None:
+        self._memory = MemoryWatch(self._memory_settings)
         self._connections = Connections(self._connection_settings)
         self._loops = PerLoop(LoopState)
 
@@ -129,7 +148,7 @@ class RedisCore(BaseStore):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for connected in ("_connections", "_loops"):
+        for connected in ("_connections", "_loops", "_memory"):
             state.pop(connected)
         return state
 
@@ -143,6 +162,9 @@ class RedisCore(BaseStore):
         The store can be used again, and opens new ones then; calls that wait meanwhile go on on new ones.
         """
         state = self._loops.pop()
+        if state is not None and state.memory_care is not None:
+            state.memory_care.cancel()
+            await asyncio.wait({state.memory_care})
         if state is not None and state.background:
             await asyncio.wait(state.background)
         await self._connections.close()

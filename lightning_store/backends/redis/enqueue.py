@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, Final
 
 from lightning_store.backends.redis import codec
-from lightning_store.backends.redis.core import RedisCore
+from lightning_store.backends.redis.memory import MemoryCare
 from lightning_store.errors import QueueFullError
 from lightning_store.patience import Backoff
 from lightning_store.records import EnqueueRolloutRequest, Rollout
@@ -22,7 +22,7 @@ RETRY_SECONDS: Final = 1.0
 _CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
 
-class EnqueueOperations(RedisCore):
+class EnqueueOperations(MemoryCare):
     """Enqueues, with and without waiting."""
 
     async def enqueue_many_rollouts(
@@ -38,6 +38,7 @@ class EnqueueOperations(RedisCore):
         texts = ",".join(f"{name}:{most}" for name, most in limits.items())
 
         async def send() -> Any:
+            await self._make_sure_of_room()
             return await self._run("enqueue_many_rollouts", now=self._now(), limits=texts, rollouts=arguments)
 
         if limits and seconds > 0:

@@ -6,6 +6,7 @@ from typing import Any
 from lightning_store import query
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import chunks
+from lightning_store.backends.redis.memory import MemoryCare
 from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.contract import UNSET, Unset
 from lightning_store.jsonvalue import compressed
@@ -31,7 +32,7 @@ from lightning_store.requests import (
 _SNAPSHOT = ("create", "update", "version", "body")
 
 
-class FleetOperations(QueryOperations):
+class FleetOperations(QueryOperations, MemoryCare):
     """The operations of the contract on resources and workers, and upkeep."""
 
     # -- resources ---------------------------------------------------------------------------------------------------
@@ -48,6 +49,7 @@ class FleetOperations(QueryOperations):
     async def _set_resources(self, resources_id: str, resources: NamedResources, *, token: str) -> ResourcesUpdate:
         plain = {name: value.model_dump() for name, value in check_resources(resources).items()}
         body = compressed(self._payloads.resources(plain))
+        await self._make_sure_of_room()
         reply = await self._run("set_resources", now=self._now(), token=token, resources_id=resources_id, body=body)
         return codec.resources(resources_id, reply)
 

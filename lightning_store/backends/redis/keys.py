@@ -21,7 +21,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "meta": (
         "hash",
         "`schema`; `now`, the last time of a script; `resumed`, the end of the last outage; `number`, the last creation"
-        " number; `resources`, id of the latest snapshot",
+        " number; `resources`, id of the latest snapshot; `evicted`, the completion up to which spans were evicted",
     ),
     "queue:<name>": ("list", "ids of queued rollouts, oldest at the head; may hold void entries"),
     "wake:<name>": ("list", "wake-up tokens for waiting dequeues: at most one per live entry, or one for delayed ones"),
@@ -31,7 +31,8 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "`number`, `status`, `start`, `end`, `mode`, `resources`, `queue`, `group`, `digest`; config: `timeout`,"
         " `unresponsive`, `max_attempts`, `retry`, `delay`, `max_losses`; `queued` while it lies in its list, `since`"
         " when it began to wait; `latest` attempt; `uncounted` and `losses` of attempts; `spans`, last sequence number;"
-        " `done`, its entries in the completion log. Defaults are left out",
+        " `stored`, number of its spans; `evicted`, number of attempts that have lost theirs; `done`, its entries in"
+        " the completion log. Defaults are left out",
     ),
     "task:<id>": ("string", "the input as JSON, zstd when long"),
     "metadata:<id>": ("string", "the metadata as JSON, only when not `{}`"),
@@ -52,6 +53,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "resources": ("zset", "resource snapshots by creation"),
     "resources:<id>": ("hash", "`create`, `update`, `version`, `body` as JSON"),
     "completed": ("stream", "one entry per finish: `rollout`, `status`, `mode`, `group`, `start`, `end`"),
+    "consumers": ("hash", "by name, the last completion that a consumer is done with, and when it said so"),
     "events": ("stream", "the latest transitions with their causes, capped"),
     "stats": (
         "hash",

@@ -10,7 +10,6 @@ from lightning_store import query
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import CHUNK, RedisCore, chunks, names_only
 from lightning_store.backends.redis.waiting import CompletionFeed, is_earlier, last_entry
-from lightning_store.errors import InvalidRequestError
 from lightning_store.records import (
     CompletionPage,
     FilterLogic,
@@ -21,7 +20,7 @@ from lightning_store.records import (
     RolloutStatus,
     SortOrder,
 )
-from lightning_store.requests import check_ids, check_limit, check_page, check_timeout, is_free_id
+from lightning_store.requests import check_ids, check_limit, check_page, check_timeout, is_free_id, parse_cursor
 from lightning_store.status import ROLLOUT_STATUSES
 
 _UNFINISHED: Final = 0
@@ -268,7 +267,7 @@ class QueryOperations(RedisCore):
         """See the contract."""
         check_limit(limit, "limit", 1)
         seconds = check_timeout(timeout)
-        cursor = await self._start_cursor(after)
+        cursor = await self._start_cursor(after, "after")
         page = await self._completion_page(cursor, limit, group_id)
         if page.items or not seconds:
             return page
@@ -286,18 +285,14 @@ class QueryOperations(RedisCore):
         finally:
             feed.leave(watcher)
 
-    async def _start_cursor(self, after: str | None) -> str:
+    async def _start_cursor(self, after: str | None, field: str) -> str:
+        """Where to go on from; never behind the end of the log."""
         if after is None:
             return "0-0"
+        if after != "latest":
+            parse_cursor(after, field)
         last = await last_entry(self._connections, self._keys.control("completed"))
-        if after == "latest":
-            return last
-        head, _, tail = after.partition("-")
-        if not (head.isdecimal() and tail.isdecimal() and after.isascii()):
-            raise InvalidRequestError(
-                f"after: expected a cursor of an earlier page, 'latest' or None, got {after!r:.200}"
-            )
-        return last if is_earlier(last, after) else after
+        return last if after == "latest" or is_earlier(last, after) else after
 
     async def _completion_page(self, cursor: str, limit: int, group_id: str | None) -> CompletionPage:
         """Up to `limit` completions behind the cursor; reads on until it has one of the group or the log ends."""

@@ -1,11 +1,11 @@
-"""Rollouts in Redis: creating, changing, cancelling and removing them."""
+"""Rollouts in Redis: creating, changing and cancelling them."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.claims import ClaimOperations
-from lightning_store.backends.redis.core import CHUNK, chunks, names_only
+from lightning_store.backends.redis.core import chunks, names_only
 from lightning_store.backends.redis.enqueue import EnqueueOperations
 from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.contract import UNSET, Unset
@@ -24,7 +24,6 @@ from lightning_store.requests import (
     check_cancel,
     check_ids,
     check_lease,
-    check_prune,
     check_worker_id,
     is_name,
     new_rollout,
@@ -61,12 +60,14 @@ class RolloutOperations(QueryOperations, ClaimOperations, EnqueueOperations):
             queue=queue,
         )
         new = new_rollout(request, self.ids)
+        worker, lease = check_worker_id(worker_id) or "", codec.seconds(check_lease(lease_seconds))
+        await self._make_sure_of_room()
         reply = await self._run(
             "start_rollout",
             now=self._now(),
             attempt_id=self.ids.attempt_id(),
-            worker_id=check_worker_id(worker_id) or "",
-            lease=codec.seconds(check_lease(lease_seconds)),
+            worker_id=worker,
+            lease=lease,
             rollout=codec.new_rollout_arguments(new, self._payloads),
         )
         return codec.attempted(reply)
@@ -78,6 +79,7 @@ class RolloutOperations(QueryOperations, ClaimOperations, EnqueueOperations):
         worker, lease = check_worker_id(worker_id), check_lease(lease_seconds)
         if not is_name(rollout_id):
             raise RolloutNotFoundError(f"Rollout {rollout_id} not found")
+        await self._make_sure_of_room()
         reply = await self._run(
             "start_attempt",
             now=self._now(),
@@ -155,56 +157,3 @@ class RolloutOperations(QueryOperations, ClaimOperations, EnqueueOperations):
             )
             cancelled += map(codec.text, reply)
         return cancelled
-
-    async def delete_rollouts(self, rollout_ids: Sequence[str]) -> list[str]:
-        """See the contract."""
-        wanted = names_only(list(dict.fromkeys(check_ids(rollout_ids, "rollout_ids"))))
-        deleted: list[str] = []
-        for chunk in chunks(wanted):
-            deleted += await self._delete([(rollout_id, "") for rollout_id in chunk])
-        return deleted
-
-    async def _delete(self, items: Sequence[tuple[str, str]]) -> list[str]:
-        """Delete finished rollouts; with a completion, only those whose last one it is."""
-        if not items:
-            return []
-        reply = await self._run(
-            "delete_rollouts",
-            spans=[self._keys.spans(rollout_id) for rollout_id, _ in items],
-            now=self._now(),
-            token=self.ids.token(),
-            items=[part for id, last in items for part in (id, self._keys.span_ids(id), last)],
-        )
-        return [codec.text(rollout_id) for rollout_id in reply]
-
-    async def prune(self, *, older_than_seconds: float | None = None, keep_latest: int | None = None) -> int:
-        """See the contract."""
-        check_prune(older_than_seconds, keep_latest)
-        removed, after = 0, "-"
-        while True:
-            now, entries, finished = await self._oldest_completions(after)
-            excess = 0 if keep_latest is None else max(0, finished - keep_latest)
-            due = [
-                (entry.rollout_id, entry.cursor)
-                for position, entry in enumerate(entries)
-                if position < excess or (older_than_seconds is not None and now - entry.end_time > older_than_seconds)
-            ]
-            if not due:
-                return removed
-            # Entries of rollouts that were reopened since are passed over; the next round counts anew.
-            removed += len(await self._delete(due))
-            after = "(" + due[-1][1]
-
-    async def _oldest_completions(self, after: str) -> tuple[float, list[Any], int]:
-        """The server's time, a chunk of the oldest completions behind a cursor, and how many rollouts are finished."""
-        control = self._keys.control
-        statuses = [control("status", status) for status in ("succeeded", "failed", "cancelled")]
-        entries, *counts, time = await self._connections.commands(
-            [
-                ("XRANGE", control("completed"), after, "+", "COUNT", CHUNK),
-                *(("ZCARD", name) for name in statuses),
-                ("TIME",),
-            ]
-        )
-        now = self._clock.now() if self._clock else int(time[0]) + int(time[1]) / 1e6
-        return now, [codec.completion(entry) for entry in entries], sum(counts)

@@ -6,9 +6,10 @@ from typing import Any, Final
 from lightning_store import query
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.attempts import check_known
-from lightning_store.backends.redis.core import RedisCore, chunks, names_only
+from lightning_store.backends.redis.core import chunks, names_only
+from lightning_store.backends.redis.memory import MemoryCare
 from lightning_store.backends.redis.scripts import Argument, Call
-from lightning_store.errors import RolloutNotFoundError
+from lightning_store.errors import RolloutNotFoundError, SpansEvictedError
 from lightning_store.payloads import PayloadLimits
 from lightning_store.records import FilterLogic, PaginatedResult, SortOrder
 from lightning_store.requests import check_ids, check_pairs, check_spans, is_name
@@ -20,13 +21,16 @@ _CALL_BYTES: Final = 4_000_000
 _READ_SPANS: Final = 1000
 
 
-class SpanOperations(RedisCore):
+class SpanOperations(MemoryCare):
     """The operations of the contract on spans."""
 
     async def add_many_spans(self, spans: Sequence[Span], *, renumber: bool = False) -> list[Span]:
         """See the contract. A group of over 500 spans or 4 MB is stored in several atomic steps."""
         check_spans(spans)
-        batches = [batch for group in _grouped(spans, self._payloads) for batch in _batched(group)]
+        groups = _grouped(spans, self._payloads)
+        if spans:
+            await self._make_sure_of_room()
+        batches = [batch for group in groups for batch in _batched(group)]
         unknown = [_unknown(batch[0][0]) for batch in batches]
         known = [batch for batch, bad in zip(batches, unknown, strict=True) if bad is None]
         rollouts = ",".join({batch[0][0].rollout_id: None for batch in known})
@@ -135,17 +139,20 @@ class SpanOperations(RedisCore):
 
     async def _spans_of(self, rollout_ids: Sequence[str], attempt_id: str | None) -> dict[str, list[Span]]:
         """The spans of rollouts in the order in which they were stored, after settling the rollouts."""
-        latest = dict(zip(rollout_ids, await self._latest_attempts(rollout_ids), strict=True))
         found: dict[str, list[Span]] = {}
         for chunk in chunks(rollout_ids):
             streams = await self._connections.commands(
                 [("XRANGE", self._keys.spans(id), "-", "+", "COUNT", _READ_SPANS) for id in chunk]
             )
-            for rollout_id, first in zip(chunk, streams, strict=True):
-                wanted = latest[rollout_id] if attempt_id == "latest" else attempt_id
-                entries = first + await self._rest_of(rollout_id, first)
-                spans = [codec.span(rollout_id, flat) for _, flat in entries]
-                found[rollout_id] = [span for span in spans if attempt_id is None or span.attempt_id == wanted]
+            entries = [first + await self._rest_of(id, first) for id, first in zip(chunk, streams, strict=True)]
+            # Afterwards: they are marked before they are dropped, so what was dropped before it was read shows now.
+            meant = await self._run("locate_spans", now=self._now(), attempt=attempt_id or "", rollout_ids=chunk)
+            for rollout_id, stored, (wanted, is_evicted) in zip(chunk, entries, meant, strict=True):
+                if is_evicted:
+                    raise SpansEvictedError(f"The spans of rollout {rollout_id} were evicted for lack of memory")
+                spans = [codec.span(rollout_id, flat) for _, flat in stored]
+                only = codec.text(wanted)
+                found[rollout_id] = [span for span in spans if attempt_id is None or span.attempt_id == only]
         return found
 
     async def _rest_of(self, rollout_id: str, first: list[Any]) -> list[Any]:
@@ -159,14 +166,6 @@ class SpanOperations(RedisCore):
             )
             rest += last
         return rest
-
-    async def _latest_attempts(self, rollout_ids: Sequence[str]) -> list[str | None]:
-        """Ids of the latest attempts, after settling what is due."""
-        latest: list[str | None] = []
-        for chunk in chunks(rollout_ids):
-            replies = await self._run("read_latest_attempts", now=self._now(), rollout_ids=chunk)
-            latest += [codec.text(reply) if reply else None for reply in replies]
-        return latest
 
     async def rewards(self, rollout_ids: Sequence[str]) -> Mapping[str, float | None]:
         """See the contract."""

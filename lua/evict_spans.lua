@@ -1,0 +1,54 @@
+--[[
+Mark the spans of the oldest finished rollouts as evicted, the oldest finish first; drop_spans.lua drops them then. What
+was marked by a call whose client died before it dropped them is answered again.
+KEYS[1] meta            meta hash of the namespace
+ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
+ARGV[2] dropped         the last completion whose spans the client has dropped; "" = none
+ARGV[3] limit           most completions to look at
+Returns {last, rollouts}: the last completion that was looked at, "" when there is none; per rollout whose spans are to
+be dropped {rollout_id, 1 if this call has marked it, attempt_ids}.
+Errors: SCHEMA_MISMATCH.
+]]
+--@include clock
+--@include cursors
+--@include finishes
+--@include keys
+--@include records
+--@include replies
+--@include rollouts
+--@include status
+local given, dropped, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local failure = open(given, "always")
+if failure then
+  return failure
+end
+local done = redis.call("HGET", META, "evicted") or "0-0"
+if dropped ~= "" and is_before(done, dropped) then
+  redis.call("HSET", META, "evicted", dropped)
+  done = dropped
+end
+
+local function evict(rollout)
+  local attempts = redis.call("LRANGE", key("attempts", rollout.id), 0, -1)
+  local marked = rollout.stored ~= nil
+  if marked then
+    redis.call("HINCRBY", key("stats"), "spans", "-" .. rollout.stored)
+    change(rollout, "stored", nil)
+    change(rollout, "evicted", tostring(#attempts))
+    write(rollout)
+  end
+  return { rollout.id, marked and 1 or 0, attempts }
+end
+
+local last, rollouts, lowest = "", {}, lowest_consumer()
+if not lowest or is_before(done, lowest) then
+  for _, entry in ipairs(redis.call("XRANGE", key("completed"), "(" .. done, lowest or "+", "COUNT", limit)) do
+    local rollout = read_rollout(field_of(entry[2], "rollout"))
+    last = entry[1]
+    local is_last = rollout and FINISHED[rollout.status] and last_finish(rollout) == last
+    if is_last and (rollout.stored or rollout.evicted) then
+      rollouts[#rollouts + 1] = evict(rollout)
+    end
+  end
+end
+return { last, rollouts }
