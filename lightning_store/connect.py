@@ -4,13 +4,14 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from lightning_store.addresses import CLUSTER_SCHEMES, cluster_addresses, is_cluster
 from lightning_store.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from lightning_store.backends.redis.store import RedisLightningStore
 
-SCHEMES: Final = ("redis", "rediss", "unix")
-EXPECTED_URL: Final = "expected redis://, rediss:// (TLS) or unix://"
+SCHEMES: Final = ("redis", "rediss", "unix", *CLUSTER_SCHEMES)
+EXPECTED_URL: Final = "expected redis://, rediss:// (TLS) or unix://, or redis+cluster:// for a Cluster"
 
 _AUTHORITY: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _QUERY: Final = re.compile(r"(?P<name>[?&](?:user(?:name)?|password|ssl_password)=)[^&\s'\"]*", re.IGNORECASE)
@@ -49,12 +50,13 @@ def check_url(url: str) -> None:
     if scheme not in SCHEMES:
         raise InvalidRequestError(f"the store's URL begins with {scheme[:20]}://; {EXPECTED_URL}")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(cluster_addresses(url)[0] if is_cluster(url) else url)
         complete = bool(parts.path if scheme == "unix" else parts.hostname) and parts.port != 0
     except ValueError:
         complete = False
     if not complete:
-        shape = "unix:///path" if scheme == "unix" else f"{scheme}://host:port/db"
+        several = "host:port,host:port" if is_cluster(url) else "host:port/db"
+        shape = "unix:///path" if scheme == "unix" else f"{scheme}://{several}"
         raise InvalidRequestError(
             f"the store's URL cannot be read; expected {shape}, with user:password@ before the host where "
             "it asks for them, special characters of the password written as %XX"

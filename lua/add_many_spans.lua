@@ -1,5 +1,6 @@
 --[[
-Store spans of one attempt; a sign of life of the attempt if any of them is new.
+Store spans of one attempt; a sign of life of the attempt if any of them is new. On a Cluster, where a rollout's spans
+lie in a slot of their own, begin_spans, append_spans and finish_spans do the same.
 KEYS[1] meta            meta hash of the namespace
 KEYS[2] spans           stream of the rollout's spans
 KEYS[3] span_ids        prefix of the sets of its span ids
@@ -9,21 +10,17 @@ ARGV[3] rollout_id      the rollout
 ARGV[4] attempt_id      the attempt
 ARGV[5] renumber        "1" = number new spans with the next numbers of the rollout, "" = as given
 ARGV[6] call            comma-separated rollouts of the whole call, which are not settled
-ARGV[7..] items         per span: id (64-bit integer as text, or ":" and text), sequence_id, reward or "", payload
+ARGV[7..] items         the spans, see shared/appending.lua
 Returns per span its sequence_id as text, "" for a duplicate.
 Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
---@include attempts
+--@include appending
 --@include clock
---@include health
---@include keys
+--@include noting
 --@include numbers
 --@include records
 --@include repeats
---@include rollouts
---@include signs
---@include spans
---@include status
+--@include speakers
 local spans, span_ids = KEYS[2], KEYS[3]
 local given, token, rollout_id, attempt_id, renumber, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local items = ARGV
@@ -32,61 +29,30 @@ local failure = open(given, answer and "always" or "refusable")
 if failure then
   return failure
 end
-local stored = {}
 if answer then
+  local stored = {}
   for number in string.gmatch(answer, "([^,]*),") do
     stored[#stored + 1] = number
   end
   return stored
 end
-local spared, spared_count = {}, 0
-for id in string.gmatch(call, "[^,]+") do
-  spared[id], spared_count = true, spared_count + 1
-end
-settle_due(SETTLE_FEW, spared, spared_count)
-
-local rollout = read_rollout(rollout_id)
-if not rollout then
-  return not_found(rollout_id)
-end
-local attempt = read_attempt(rollout, attempt_id)
-if not attempt then
-  return attempt_not_found(attempt_id)
+local rollout, attempt, unknown = speaker(rollout_id, attempt_id, call)
+if unknown then
+  return unknown
 end
 
-local numeric, text = {}, {}
-for i = 7, #items, 4 do
-  local ids = string.sub(items[i], 1, 1) == ":" and text or numeric
-  ids[#ids + 1] = items[i]
-end
-local new_numeric = claim_span_ids(span_ids .. attempt_id .. ":", numeric)
-local new_text = claim_span_ids(span_ids .. attempt_id .. ":text:", text)
-
-local count_new = 0
-for i = 7, #items, 4 do
-  local id, number, reward, payload = items[i], items[i + 1], items[i + 2], items[i + 3]
-  if new_numeric[id] or new_text[id] then
-    new_numeric[id], new_text[id] = nil, nil
-    if renumber == "1" then
-      number = next_number(rollout)
-    else
-      note_number(rollout, number)
-    end
-    redis.call("XADD", spans, "*", "a", attempt_id, "s", number, "d", payload)
-    if reward ~= "" and not (attempt.reward and is_greater(attempt.reward_number, number)) then
-      change(attempt, "reward", reward)
-      change(attempt, "reward_number", number)
-    end
-    count_new = count_new + 1
-    stored[#stored + 1] = number
+local function number_of(number, reward)
+  if renumber == "1" then
+    number = next_number(rollout)
   else
-    stored[#stored + 1] = ""
+    note_number(rollout, number)
   end
+  note_reward(attempt, reward, number)
+  return number
 end
+local stored, count_new = append_new(spans, span_ids, attempt_id, items, 7, number_of)
 if count_new > 0 then
-  redis.call("HINCRBY", key("stats"), "spans", count_new)
-  heartbeat(rollout, attempt)
-  revive(rollout, attempt, ATTEMPT_AFTER_SPAN[attempt.status], "span")
+  note_new_spans(rollout, attempt, count_new)
   write(attempt)
   write(rollout)
   remember(token, table.concat(stored, ",") .. ",")

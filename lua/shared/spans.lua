@@ -37,3 +37,15 @@ local function claim_span_ids(sets, ids)
   end
   return new
 end
+
+-- End a script of a slot of spans before it writes, with an error, if the slot is on its way to another node: there
+-- Redis refuses to look at what does not exist, and no key has the name of the prefix.
+local function stop_if_moving(sets)
+  redis.call("EXISTS", sets)
+end
+
+-- The creation number of the last rollout of this id whose spans were removed, and how many they were.
+local function removed_number(deleted)
+  local number, count = string.match(redis.call("GET", deleted) or "", "(.*),(.*)")
+  return tonumber(number), tonumber(count)
+end

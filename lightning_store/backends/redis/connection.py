@@ -5,12 +5,13 @@ Every call of ours may be repeated, so what is repeated here takes effect once.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 
+from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.failures import is_transient, translated
 from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
@@ -33,8 +34,14 @@ class Connections:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
-        self._pools = PerLoop(lambda: Pool(settings, most=settings.max_connections), Pool.hang_up)
-        self._blocking = PerLoop(lambda: Pool(settings, most=_MOST_BLOCKING), Pool.hang_up)
+        new_pool = partial(ClusterPool, settings, SlotMap(settings.nodes)) if settings.nodes else partial(Pool, settings)
+        self._pools: PerLoop[Pool | ClusterPool] = PerLoop(lambda: new_pool(most=settings.max_connections), _hang_up)
+        self._blocking: PerLoop[Pool | ClusterPool] = PerLoop(lambda: new_pool(most=_MOST_BLOCKING), _hang_up)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys lie in slots, of which a script can touch one only."""
+        return bool(self.settings.nodes)
 
     def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
@@ -55,6 +62,22 @@ class Connections:
     async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send reading commands in one round trip; their answers."""
         return await self._repeat(lambda until: self._read_all(commands, until)) if commands else []
+
+    async def scan(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
+        """Names of all keys that are there all the time, in pieces, each maybe more than once.
+
+        Args:
+            pattern: What they match.
+            count: About how many are looked at for each piece.
+        """
+        for pool in await self._repeat(lambda _: self._pools.get().primaries()):
+            cursor: Argument = b"0"
+            while True:
+                send = partial(pool.send, [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
+                cursor, names = await self._repeat(lambda until, send=send: _first(send(until)))  # type: ignore[misc]
+                yield names
+                if cursor == b"0":
+                    break
 
     async def block(self, seconds: float, *parts: Argument) -> Any:
         """Send one command that blocks for at most so many seconds on a connection of its own, once.
@@ -141,6 +164,14 @@ class Connections:
             await asyncio.sleep(pause)
             send, latest = send_again or send, until
             delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _hang_up(pool: Pool | ClusterPool) -> None:
+    pool.hang_up()
+
+
+async def _first(answers: Awaitable[list[Any]]) -> Any:
+    return _plain((await answers)[0])
 
 
 def _plain(answer: Any) -> Any:

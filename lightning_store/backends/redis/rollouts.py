@@ -8,6 +8,7 @@ from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.claims import ClaimOperations
 from lightning_store.backends.redis.core import CHUNK, chunks, names_only
 from lightning_store.backends.redis.queries import QueryOperations
+from lightning_store.backends.redis.steps import StepOperations
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import RolloutNotFoundError
 from lightning_store.jsonvalue import dump_json
@@ -34,7 +35,7 @@ from lightning_store.requests import (
 _CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
 
-class RolloutOperations(QueryOperations, ClaimOperations):
+class RolloutOperations(QueryOperations, ClaimOperations, StepOperations):
     """The operations of the contract on rollouts that change something."""
 
     async def start_rollout(
@@ -180,13 +181,16 @@ class RolloutOperations(QueryOperations, ClaimOperations):
         """Delete finished rollouts; with a completion, only those whose last one it is."""
         if not items:
             return []
-        reply = await self._run(
-            "delete_rollouts",
-            spans=[self._keys.spans(rollout_id) for rollout_id, _ in items],
-            now=self._now(),
-            token=self.ids.token(),
-            items=[part for id, last in items for part in (id, self._keys.span_ids(id), last)],
-        )
+        if self._connections.is_cluster:
+            reply = await self._delete_in_steps(items)
+        else:
+            reply = await self._run(
+                "delete_rollouts",
+                spans=[self._keys.spans(rollout_id) for rollout_id, _ in items],
+                now=self._now(),
+                token=self.ids.token(),
+                items=[part for id, last in items for part in (id, self._keys.span_ids(id), last)],
+            )
         return [codec.text(rollout_id) for rollout_id in reply]
 
     async def prune(self, *, older_than_seconds: float | None = None, keep_latest: int | None = None) -> int:

@@ -6,7 +6,7 @@ redis-py's defaults are not used: they repeat calls that the server may have exe
 import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +16,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from lightning_store.addresses import Address, cluster_addresses, is_cluster
 from lightning_store.errors import InvalidRequestError
 
 # Settings of a URL or lent client that are not taken over: how calls are sent, repeated and decoded is decided here.
@@ -40,6 +41,7 @@ class ConnectionSettings:
         socket_seconds: Longest time for one command, connecting included.
         retry_seconds: For how long a call is repeated before StoreUnavailableError; no try waits for longer than what
             is left of it, but the first may take `socket_seconds`.
+        nodes: Nodes of a Cluster to begin with; empty for a single server, which `kwargs` name.
     """
 
     connection_class: type[Any] = field(repr=False)
@@ -47,6 +49,12 @@ class ConnectionSettings:
     max_connections: int = 32
     socket_seconds: float = 10.0
     retry_seconds: float = 30.0
+    nodes: tuple[Address, ...] = ()
+
+    def at(self, address: Address) -> "ConnectionSettings":
+        """How to reach one node of the Cluster."""
+        host, port = address
+        return replace(self, kwargs={**self.kwargs, "host": host, "port": port}, nodes=())
 
     def connection(self) -> Any:
         """A connection of the driver, not open yet; it waits for answers as long as it is let."""
@@ -72,7 +80,13 @@ def settings_for(url_or_client: Any, **limits: Any) -> ConnectionSettings:
     if isinstance(url_or_client, str):
         # An @ behind the ? means that a password may have been read as options, whose names the driver quotes.
         is_clear = "@" not in url_or_client.partition("?")[2]
+        if is_cluster(url_or_client):
+            return _checked(_cluster_settings(url_or_client, limits), "redis url", is_clear)
         return _checked(ConnectionSettings(*_parsed(url_or_client), **limits), "redis url", is_clear)
+    if hasattr(url_or_client, "nodes_manager"):
+        raise InvalidRequestError(
+            "url_or_client: a client of a Cluster cannot be lent; expected its URL, redis+cluster://host:port,host:port"
+        )
     pool = getattr(url_or_client, "connection_pool", None)
     if pool is None:
         raise InvalidRequestError(
@@ -104,9 +118,22 @@ def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
     except ValueError:
         # Without the cause, which may quote a part of the password.
         raise InvalidRequestError(
-            "redis url: expected redis://, rediss:// or unix:// with host, port and database"
+            "redis url: expected redis://, rediss:// or unix:// with host, port and database, or redis+cluster://"
         ) from None
     return kwargs.pop("connection_class", Connection), _taken_over(kwargs)
+
+
+def _cluster_settings(url: str, limits: Mapping[str, Any]) -> ConnectionSettings:
+    try:
+        single, nodes = cluster_addresses(url)
+    except ValueError:
+        raise InvalidRequestError(
+            "redis url: expected redis+cluster:// or rediss+cluster:// with host:port,host:port"
+        ) from None
+    connection_class, kwargs = _parsed(single)
+    if kwargs.get("db"):
+        raise InvalidRequestError("redis url: a Cluster has database 0 only")
+    return ConnectionSettings(connection_class, kwargs, **limits, nodes=nodes)
 
 
 def _taken_over(kwargs: Mapping[str, Any]) -> dict[str, Any]:
