@@ -2,12 +2,14 @@
 
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
+from redis.cluster import RedisCluster
 from redis.crc import key_slot
 from typing_extensions import Self
 
@@ -19,7 +21,7 @@ SLOTS: Final = 16384
 BUS: Final = 10_000
 """A node talks to the others on the port so far above its own."""
 
-PORTS: Final = range(20_000, 30_000)
+PORTS: Final = range(12_000, 22_000)  # with the bus, below those that systems give to outgoing connections
 KEYS_PER_MOVE: Final = 100
 START_SECONDS: Final = 60.0
 
@@ -41,6 +43,7 @@ class ClusterUnderTest:
             "cluster-replica-validity-factor": "0",  # a replica that was kept waiting by a busy machine is good enough
             "masterauth": self.password,
             "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",  # before the first one, a replica is not shown
             **options.pop("settings", {}),
         }
         self._node_timeout = str(int(node_timeout_seconds * 1000))
@@ -65,6 +68,10 @@ class ClusterUnderTest:
         """Where clients connect, password included: the nodes that were primaries at first."""
         return f"redis+cluster://:{self.password}@{','.join(map(address_of, self.nodes[:PRIMARIES]))}"
 
+    def client(self) -> Any:
+        """A plain client of the whole Cluster; its answers are bytes, and the caller closes it."""
+        return RedisCluster("127.0.0.1", self.nodes[0].port, password=self.password, protocol=2)
+
     def stop(self) -> None:
         """Stop all servers."""
         for node in self.nodes:
@@ -84,6 +91,15 @@ class ClusterUnderTest:
     def control_primary(self, namespace: str) -> RedisUnderTest:
         """The server that has the control plane of a namespace."""
         return self.primary_of(control_slot(namespace))
+
+    def is_whole(self) -> bool:
+        """Whether every running node says that all slots are served."""
+        clients = [node.client(socket_timeout=2.0) for node in self.nodes if node.is_running]
+        try:
+            return all("cluster_state:ok" in _text(_raw(client, "CLUSTER", "INFO")) for client in clients)
+        finally:
+            for client in clients:
+                client.close()
 
     def _slots(self) -> list[Any]:
         for node in self.nodes:
@@ -125,10 +141,17 @@ class ClusterUnderTest:
             _raw(source, "MIGRATE", host, port, "", 0, 10_000, "AUTH", self.password, "KEYS", *names)
         return names
 
-    def move_slot(self, slot: int, target: RedisUnderTest) -> None:
-        """Move a slot with its keys."""
-        with self.slot_in_motion(slot, target):
-            pass
+    def another_primary(self, slot: int) -> RedisUnderTest:
+        """A server that has slots, but not this one."""
+        nodes = self.primaries()
+        return nodes[(nodes.index(self.primary_of(slot)) + 1) % len(nodes)]
+
+    def move_slot(self, slot: int, *, keys_at_once: int = KEYS_PER_MOVE, pause_seconds: float = 0.0) -> None:
+        """Move a slot with its keys to another primary, so many keys at a time."""
+        target = self.another_primary(slot)
+        with self.slot_in_motion(slot, target) as (source, _):
+            while self.move_keys(source, slot, target, keys_at_once):
+                time.sleep(pause_seconds)
 
     # -- forming -----------------------------------------------------------------------------------------------------
 
