@@ -16,7 +16,7 @@ XDIST   := -n $(WORKERS) --maxprocesses=8
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test coverage demo fmt lint audit-deps types conformance model faults slow bench generate verify check clean
+.PHONY: help install test coverage demo fmt lint audit-deps types conformance model cluster faults slow bench generate verify check clean
 unexport PYTHONPATH PYTHONHOME
 
 help: ## show this list
@@ -25,26 +25,29 @@ help: ## show this list
 install: $(READY) ## set up .venv; every other target does it by itself
 
 test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" chooses)
-	$(PYTEST) $(XDIST) -m "not faults and not slow" $(ARGS)
+	$(PYTEST) $(XDIST) -m "not faults and not slow and not cluster" $(ARGS)
 
 coverage: $(READY) ## the same, and fail below the floor of branch coverage
-	$(PYTEST) $(XDIST) -m "not faults and not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)
+	$(PYTEST) $(XDIST) -m "not faults and not slow and not cluster" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 demo: $(READY) ## watch a distributed learning loop (REDIS_URL=redis://... uses that Redis)
 	@$(if $(filter command line,$(origin REDIS_URL)),export LIGHTNING_STORE_URL="$$REDIS_URL";,unset LIGHTNING_STORE_URL;) \
 	$(PY) -m lightning_store demo $(ARGS)
 
 conformance: $(READY) ## run the definition of a store against every store
-	$(PYTEST) $(XDIST) tests/conformance $(ARGS)
+	$(PYTEST) $(XDIST) -m "not cluster" tests/conformance $(ARGS)
 
 model: $(READY) ## run random operations against the memory store as oracle
-	$(PYTEST) $(XDIST) tests/model $(ARGS)
+	$(PYTEST) $(XDIST) -m "not cluster" tests/model $(ARGS)
+
+cluster: $(READY) ## run the definition of a store, and faults, against Redis Clusters of six servers
+	$(PYTEST) $(XDIST) -m cluster $(ARGS)
 
 faults: $(READY) ## break real things: kill, pause, restart, disconnect
-	$(PYTEST) -m faults $(ARGS)
+	$(PYTEST) -m "faults and not cluster" $(ARGS)
 
 slow: $(READY) ## run the tests that take long, such as building and installing the wheel
-	$(PYTEST) -m "slow and not faults" $(ARGS)
+	$(PYTEST) -m "slow and not faults and not cluster" $(ARGS)
 
 bench: $(READY) ## measure speed and memory beside their limits, ten minutes (ARGS=--quick takes half)
 	$(PY) -m benchmarks $(ARGS)
@@ -71,7 +74,7 @@ generate: $(READY) ## render the status machine and the key names into lua/share
 verify: $(READY) ## fail when a rendered file is stale
 	$(PY) -m lightning_store.generate --check
 
-check: coverage lint types verify slow faults ## all that CI checks, on this machine's Redis
+check: coverage lint types verify slow cluster faults ## all that CI checks, on this machine's Redis
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*

@@ -4,15 +4,17 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from lightning_store.addresses import CLUSTER_SCHEMES, cluster_addresses, is_cluster
 from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, read_url
 from lightning_store.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from lightning_store.backends.redis.store import RedisLightningStore
 
-SCHEMES: Final = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
+SCHEMES: Final = ("redis", "rediss", "unix", *SENTINEL_SCHEMES, *CLUSTER_SCHEMES)
 EXPECTED_URL: Final = (
-    "expected redis://, rediss:// (TLS), unix://, or redis+sentinel:// or rediss+sentinel:// with the sentinels"
+    "expected redis://, rediss:// (TLS), unix://, redis+sentinel:// with the sentinels, redis+cluster:// with nodes "
+    "of the Cluster, or rediss+sentinel:// or rediss+cluster://"
 )
 
 _AUTHORITY: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
@@ -59,12 +61,13 @@ def check_url(url: str) -> None:
     if scheme in SENTINEL_SCHEMES:
         return
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(cluster_addresses(url)[0] if is_cluster(url) else url)
         complete = bool(parts.path if scheme == "unix" else parts.hostname) and parts.port != 0
     except ValueError:
         complete = False
     if not complete:
-        shape = "unix:///path" if scheme == "unix" else f"{scheme}://host:port/db"
+        several = "host:port,host:port" if is_cluster(url) else "host:port/db"
+        shape = "unix:///path" if scheme == "unix" else f"{scheme}://{several}"
         raise InvalidRequestError(
             f"the store's URL cannot be read; expected {shape}, with user:password@ before the host where "
             "it asks for them, special characters of the password written as %XX"

@@ -1,11 +1,12 @@
 --[[
 Look at rollouts, each in one atomic step, and mend what their own records tell.
 KEYS[1] meta            meta hash of the namespace
-KEYS[2..] spans         streams of their spans, in the same order
+KEYS[2..] spans         streams of their spans, in the same order; none on a Cluster
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] repair          "1" = mend what can be mended, "" = only look
 ARGV[3] token           operation token
-ARGV[4..] items         per rollout its id and the prefix of the sets of its span ids
+ARGV[4..] items         per rollout its id, and the prefix of the sets of its span ids; on a Cluster instead of it what
+                        audit_spans has seen
 Returns {looked, findings, rollouts}: how many of the rollouts were looked at before it was enough for one script;
 findings, see shared/findings.lua; per rollout that exists {id, attempts, spans, queue, how it waits}: "live" and "void"
 lie in the list of that queue, "delayed" waits for its retry, "" is none of that.
@@ -22,6 +23,7 @@ Errors: SCHEMA_MISMATCH.
 --@include findings
 --@include keys
 --@include rollouts
+--@include span_facts
 --@include status
 --@include tokens
 local spans = KEYS
@@ -51,7 +53,7 @@ local function waiting(rollout)
   return rollout.queued and (QUEUED[rollout.status] and "live" or "void") or ""
 end
 
-local function look_at(rollout, stream, span_ids)
+local function look_at(rollout, stream, spans_seen)
   if redis.call("EXISTS", key("task", rollout.id)) == 0 then
     find("record", rollout.id, "has no task")
   end
@@ -63,7 +65,10 @@ local function look_at(rollout, stream, span_ids)
   end
   check_finish(rollout)
   check_waiting(rollout)
-  local stored = check_spans(rollout, attempt_ids, stream, span_ids)
+  if stream then
+    spans_seen = span_facts(stream, spans_seen, attempt_ids, rollout.stored or "0")
+  end
+  local stored = check_spans(rollout, attempt_ids, spans_seen)
   return { rollout.id, #attempt_ids, stored, queue_name(rollout), waiting(rollout) }
 end
 

@@ -1,7 +1,7 @@
 --[[
-Remove finished rollouts with all that belongs to them.
+Remove finished rollouts with all that belongs to them; on a Cluster after delete_spans has removed their spans.
 KEYS[1] meta            meta hash of the namespace
-KEYS[2..] spans         streams of their spans, in the same order
+KEYS[2..] spans         streams of their spans, in the same order; none on a Cluster
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] token           operation token
 ARGV[3..] items         per rollout: its id, prefix of the sets of its span ids, and the completion that must be its
@@ -9,17 +9,13 @@ ARGV[3..] items         per rollout: its id, prefix of the sets of its span ids,
 Returns the ids of those that were removed, in the order given.
 Errors: SCHEMA_MISMATCH.
 ]]
---@include attempts
 --@include clock
+--@include deletion
 --@include health
 --@include keys
---@include queue
---@include records
 --@include repeats
 --@include rollouts
 --@include span_removal
---@include status
---@include workers
 local spans = KEYS
 local given, token = ARGV[1], ARGV[2]
 local items = ARGV
@@ -37,48 +33,16 @@ if answer then
 end
 settle_due(SETTLE_FEW)
 
-local function delete_attempt(rollout, attempt_id, span_ids)
-  local attempt = read_attempt(rollout, attempt_id)
-  local worker = attempt and LIVE[attempt.status] and attempt.worker and read(key("worker", attempt.worker))
-  if worker and worker.attempt == attempt_id and worker.rollout == rollout.id then
-    set_worker(worker, UNKNOWN)
-    write(worker)
-  end
-  local name = rollout.id .. ":" .. attempt_id
-  redis.call("DEL", key("attempt", name), key("attempt_metadata", name))
-  remove_span_ids(span_ids, attempt_id)
-end
-
-local function delete_rollout(rollout, stream, span_ids)
-  local id = rollout.id
-  local attempts = redis.call("LRANGE", key("attempts", id), 0, -1)
-  for _, attempt_id in ipairs(attempts) do
-    delete_attempt(rollout, attempt_id, span_ids)
-  end
-  for entry in string.gmatch(rollout.done or "", "[^,]+") do
-    redis.call("XDEL", key("completed"), entry)
-  end
-  if not rollout.digest and tonumber(now_text) - tonumber(rollout.start) < TOKEN_SECONDS then
-    remember(id, rollout.start .. "," .. (rollout.resources or "")) -- the call that made it may come again
-  end
-  unlist(rollout)
-  for _, index in ipairs({ key("rollouts"), key("status", rollout.status), key("deadlines") }) do
-    redis.call("ZREM", index, id)
-  end
-  if rollout.group then
-    redis.call("ZREM", key("group", rollout.group), id)
-  end
-  redis.call("HINCRBY", key("stats"), "attempts", 0 - #attempts) -- a negated 0 would be sent as -0, which is refused
-  redis.call("HINCRBY", key("stats"), "spans", 0 - tonumber(rollout.stored or "0"))
-  redis.call("DEL", key("rollout", id), key("task", id), key("metadata", id), key("attempts", id), stream)
-end
-
 for i = 3, #items, 3 do
   local rollout = read_rollout(items[i])
-  local last = rollout and string.match(rollout.done or "", "[^,]+$")
-  if rollout and FINISHED[rollout.status] and (items[i + 2] == "" or items[i + 2] == last) then
-    delete_rollout(rollout, spans[2 + (i - 3) / 3], items[i + 1])
-    deleted[#deleted + 1] = items[i]
+  if is_deletable(rollout, items[i + 2]) then
+    local attempt_ids = redis.call("LRANGE", key("attempts", rollout.id), 0, -1)
+    local stream = spans[2 + (i - 3) / 3]
+    if stream then
+      remove_spans(stream, items[i + 1], attempt_ids)
+    end
+    delete_rollout(rollout, attempt_ids)
+    deleted[#deleted + 1] = rollout.id
   end
 end
 remember(token, table.concat(deleted, ","))

@@ -9,11 +9,13 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.support.redis_cluster import ClusterUnderTest
 from tests.support.redis_server import RedisUnderTest
 from tests.support.stores import STORE_KINDS
 
 CONFORMANCE = "tests/conformance/"
 REAL_REDIS_FIXTURES = frozenset({"redis_server", "redis_url", "private_redis"})
+CLUSTER_FIXTURES = frozenset({"redis_cluster"})
 
 # Examples that wait for a server or a busy machine are not slow code.
 hypothesis.settings.register_profile("project", deadline=None)
@@ -25,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_REDIS_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.redis)
+        if CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ())) or "cluster" in item.path.parts:
+            item.add_marker(pytest.mark.cluster)
         if "faults" in item.path.parts:
             item.add_marker(pytest.mark.faults)
 
@@ -49,6 +53,13 @@ def redis_server() -> Iterator[RedisUnderTest]:
 def redis_url(redis_server: RedisUnderTest) -> str:
     """URL of the shared server, password included."""
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[ClusterUnderTest]:
+    """The shared Cluster of this worker process, started by the first test that asks; not for tests that kill nodes."""
+    with ClusterUnderTest(settings={"appendonly": "no"}) as cluster:
+        yield cluster
 
 
 @pytest.fixture

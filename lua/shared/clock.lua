@@ -10,6 +10,8 @@ end
 
 -- Read the clock and note it. Every script begins with this. Returns an error reply, or nil.
 --   given  seconds as text; "" reads the server's clock
+-- In a slot that is on its way to another node, Redis refuses to look at what does not exist. So before the first write
+-- a script looks for a key that never does, and has written nothing when it cannot go on.
 --   mode   "refusable": the first write is one that Redis refuses when memory is full, so nothing is half-written
 --          "always": a DEL of nothing comes first, after which Redis lets all writes of the script pass
 --          "read": like "always", but the time is noted once a second only
@@ -32,7 +34,9 @@ local function open(given, mode)
   if mode == "read" and (not last or now - last <= 1) then
     return nil
   end
-  if mode ~= "refusable" then
+  if mode == "refusable" then
+    redis.call("EXISTS", key("nothing"))
+  else
     redis.call("DEL", key("nothing"))
   end
   redis.call("HSET", META, "schema", SCHEMA, "now", now_text)

@@ -13,6 +13,7 @@ local function ready_retries(limit)
   --@include queue
   --@include rollouts
   --@include tokens
+  redis.call("DEL", key("nothing")) -- for reads, which may not have done it, see open()
   for _, id in ipairs(ready) do
     redis.call("ZREM", key("delayed"), id)
     local rollout = read_rollout(id)

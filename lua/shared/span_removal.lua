@@ -9,3 +9,11 @@ local function remove_span_ids(prefix, attempt_id)
     end
   end
 end
+
+-- Remove all spans of a rollout.
+local function remove_spans(stream, span_ids, attempt_ids)
+  for _, attempt_id in ipairs(attempt_ids) do
+    remove_span_ids(span_ids, attempt_id)
+  end
+  redis.call("DEL", stream)
+end

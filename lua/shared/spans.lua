@@ -36,3 +36,9 @@ local function claim_span_ids(sets, ids, new)
     end
   end
 end
+
+-- End a script of a slot of spans before it writes, with an error, if the slot is on its way to another node: there
+-- Redis refuses to look at what does not exist, and no key has the name of the prefix.
+local function stop_if_moving(sets)
+  redis.call("EXISTS", sets)
+end

@@ -237,7 +237,7 @@ async def test_cancelled_waiter_leaves_its_work_to_the_next(live_store):
     await leave_to_the_next(live_store, lease_seconds=60)
 
 
-@only_stores("memory", "redis", "threaded_memory", "threaded_redis", "repeated_redis")
+@only_stores("memory", "redis", "threaded_memory", "threaded_redis", "repeated_redis", "cluster", "repeated_cluster")
 async def test_cancelled_waiter_without_a_lease_leaves_its_work_to_the_next(live_store):
     """Not on fakeredis, where the blocked read of a connection that was closed takes a hint along all the same."""
     await leave_to_the_next(live_store, lease_seconds=None)
@@ -301,7 +301,7 @@ async def test_busy_store_serves_waiters_and_others_alike(live_store):
     assert len({(await soon(task)).rollout_id for task in tasks}) == 3
 
 
-@only_stores("redis", "fakeredis", "repeated_redis")
+@only_stores("redis", "fakeredis", "repeated_redis", "cluster", "repeated_cluster")
 async def test_waits_go_on_when_the_store_is_closed_meanwhile(live_store, open_again):
     """On Redis only, where connections are closed; closing ends waits in memory, and the event loop of a thread."""
     others = open_again(live_store)

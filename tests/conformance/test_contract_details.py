@@ -57,6 +57,8 @@ async def test_capabilities_of_each_kind(store, store_kind):
         "fakeredis": (True, True),
         "threaded_redis": (True, True),
         "repeated_redis": (True, True),
+        "cluster": (True, True),
+        "repeated_cluster": (True, True),
     }
     capabilities = store.capabilities
     assert (capabilities["thread_safe"], capabilities["zero_copy"]) == expected[store_kind]

@@ -159,7 +159,7 @@ async def test_algorithm_and_server_use_one_store_from_two_loops_at_once(live_st
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-@only_stores("redis", "threaded_redis")
+@only_stores("redis", "threaded_redis", "cluster")
 @pytest.mark.parametrize("was_used", [True, False])
 def test_store_works_after_fork_in_parent_and_child_at_once(live_store, was_used):
     """On a real server only: what lies in memory, a fake server too, is copied by a fork instead of shared."""
@@ -191,7 +191,7 @@ def test_store_works_after_fork_in_parent_and_child_at_once(live_store, was_used
     assert worker is not None
 
 
-@only_stores("redis", "threaded_redis")
+@only_stores("redis", "threaded_redis", "cluster")
 async def test_store_works_in_a_child_forked_inside_a_running_loop(live_store):
     """On a real server only, as above."""
     await live_store.enqueue_rollout("task")
@@ -210,7 +210,7 @@ async def test_store_works_in_a_child_forked_inside_a_running_loop(live_store):
     assert [item.status for item in (await live_store.completions()).items] == ["succeeded"]
 
 
-@only_stores("redis", "threaded_redis")
+@only_stores("redis", "threaded_redis", "cluster")
 async def test_store_can_be_pickled_and_sees_the_same_data(live_store):
     """On a real server only: a fake one lives in this process."""
     await live_store.enqueue_rollout("task", rollout_id="r")
@@ -225,7 +225,7 @@ async def test_store_can_be_pickled_and_sees_the_same_data(live_store):
     assert copy.capabilities == live_store.capabilities
 
 
-@only_stores("redis", "threaded_redis")
+@only_stores("redis", "threaded_redis", "cluster")
 async def test_pickle_of_a_store_in_use_leaves_its_connections_behind(live_store):
     """On a real server only, as above."""
     waiter = asyncio.create_task(live_store.dequeue_rollout(timeout=30))
@@ -241,7 +241,7 @@ async def test_pickle_of_a_store_in_use_leaves_its_connections_behind(live_store
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
-@only_stores("redis", "threaded_redis")
+@only_stores("redis", "threaded_redis", "cluster")
 def test_connections_of_loops_that_are_gone_are_closed(live_store, redis_server):
     """On a real server only: nothing else has connections."""
     with redis_server.client() as client:
@@ -254,7 +254,7 @@ def test_connections_of_loops_that_are_gone_are_closed(live_store, redis_server)
     assert left <= 1
 
 
-@only_stores("redis", "threaded_redis")
+@only_stores("redis", "threaded_redis", "cluster")
 async def test_many_waiters_need_few_connections(live_store, redis_server):
     """On a real server only: nothing else has connections."""
     with redis_server.client() as client:

@@ -9,7 +9,7 @@ from lightning_store.backends.redis.keys import TYPES
 Value = Any
 """A hash or zset as a dict, a list as a list, a set as a set, a string as bytes, a stream as a list of pairs."""
 
-EPHEMERAL: Final = frozenset({"ops", "events", "wake"})
+EPHEMERAL: Final = frozenset({"ops", "events", "wake", "spanops", "deleted"})
 """Kinds of keys that hold no truth: answers for repeats, the capped log of events, wake-up tokens."""
 
 _READ: Final[dict[str, Callable[[Any, bytes], object]]] = {

@@ -31,6 +31,12 @@ class RedisUnderTest(EmbeddedRedis):
         debug = {"enable-debug-command": "yes"} if binary.name != "redis" or binary.version >= (7, 0, 0) else {}
         super().__init__(data_dir, settings={**debug, **(settings or {})}, binary=binary.path, **options)
 
+    @property
+    def port(self) -> int:
+        """Where it listens, also when it is stopped."""
+        assert self._port is not None
+        return self._port
+
     def kill(self) -> None:
         """End the server as a power cut of its process would; returns when it is gone."""
         os.kill(self.pid, signal.SIGKILL)

@@ -11,16 +11,25 @@ from lightning_store.contract import LightningStore
 from lightning_store.threaded import LightningStoreThreaded
 from tests.support.repeating import RepeatingRedisStore
 
-STORE_KINDS: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis")
+STORE_KINDS: Final = (
+    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis", "cluster", "repeated_cluster",
+)  # fmt: skip
 REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis"})
-ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis")
-CALLED_ONCE: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis")
-ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis")
+ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
+ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")
+CALLED_ONCE: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "cluster")
+ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis", "cluster")
 
 
 def store_params(*kinds: str) -> list[Any]:
-    """Parameters for the fixture `store_kind`; those on a real server carry the marker `redis`."""
-    return [pytest.param(kind, marks=[pytest.mark.redis] if kind in REAL_REDIS else [], id=kind) for kind in kinds]
+    """Parameters for the fixture `store_kind`; those on real servers carry the marker `redis` or `cluster`."""
+    return [pytest.param(kind, marks=_marks_of(kind), id=kind) for kind in kinds]
+
+
+def _marks_of(kind: str) -> list[pytest.MarkDecorator]:
+    if kind in ON_CLUSTER:
+        return [pytest.mark.cluster]
+    return [pytest.mark.redis] if kind in REAL_REDIS else []
 
 
 def only_stores(*kinds: str) -> pytest.MarkDecorator:
@@ -29,7 +38,9 @@ def only_stores(*kinds: str) -> pytest.MarkDecorator:
 
 
 def redis_source(kind: str, request: pytest.FixtureRequest) -> Any:
-    """What a Redis store of this kind is made from: a URL of the shared server, or a fake client of its own."""
+    """What a Redis store of this kind is made from: a URL of the shared servers, or a fake client of its own."""
+    if kind in ON_CLUSTER:
+        return request.getfixturevalue("redis_cluster").url
     if kind in REAL_REDIS:
         return request.getfixturevalue("redis_url")
     return fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
@@ -39,7 +50,7 @@ def make_backend(kind: str, source: Any, namespace: str, **options: Any) -> Ligh
     """A new store of this kind; on Redis it opens the namespace, in memory it starts empty."""
     if kind in {"memory", "threaded_memory"}:
         store: LightningStore = InMemoryLightningStore(**options)
-    elif kind == "repeated_redis":
+    elif kind.startswith("repeated"):
         store = RepeatingRedisStore(source, namespace=namespace, **options)
     else:
         store = RedisLightningStore(source, namespace=namespace, **options)

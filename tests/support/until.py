@@ -28,3 +28,12 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             return time.monotonic() - started
         assert time.monotonic() - started < seconds, f"did not come true within {seconds:g} s"
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
+    """The same for callers without an event loop."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"did not come true within {seconds:g} s"
+        time.sleep(_LOOK_SECONDS)
+    return time.monotonic() - started

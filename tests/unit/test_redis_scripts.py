@@ -168,7 +168,7 @@ def test_every_script_of_the_folder_loads():
 
     assert "dequeue_many_rollouts" in names
     for name in names:
-        assert load_script(name, Settings()).keys[0] in {"meta", "spans"}
+        assert load_script(name, Settings()).keys[0] in {"meta", "spans", "name"}
 
 
 # -- headers ---------------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from lightning_store.backends.redis import codec
+from lightning_store.backends.redis.audit_spans import SpanAudit
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.core import RedisCore, chunks
-from lightning_store.backends.redis.keys import SCRATCH, TYPES, Keys
+from lightning_store.backends.redis.keys import SCRATCH, SPAN_KINDS, TYPES, Keys
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.errors import AccessDeniedError, InternalStoreError
 from lightning_store.findings import Findings
@@ -33,7 +34,7 @@ ROUNDS: Final = 3
 QUICK_SECONDS: Final = 1.0
 """A walk that took no longer is repeated if its counts were overtaken."""
 
-_OWNED_BY_BRACED: Final = frozenset({"spans", "spanids"})
+_OF_SPANS: Final = frozenset(kind.partition(":")[0] for kind in SPAN_KINDS)
 _OF_ROLLOUTS: Final[tuple[tuple[AuditRule, str], ...]] = (
     ("status_index", "rollouts"),
     *(("status_index", f"status:{status}") for status in ROLLOUT_STATUSES),
@@ -59,7 +60,8 @@ class AuditOperations(RedisCore):
             given = {"now": self._now(), "repair": "1" if repair else "", "token": self.ids.token()}
             return self._run(script, **(given | values))
 
-        return await NamespaceAudit(self._connections, self._keys, run).report()
+        spans = SpanAudit(self._connections, self._keys, self._scripts, repair=repair)
+        return await NamespaceAudit(self._connections, self._keys, run, spans).report()
 
 
 @dataclass
@@ -91,17 +93,19 @@ class Tally:
 class NamespaceAudit:
     """One audit."""
 
-    def __init__(self, connections: Connections, keys: Keys, run: Run) -> None:
+    def __init__(self, connections: Connections, keys: Keys, run: Run, spans: SpanAudit) -> None:
         """Begin an audit.
 
         Args:
             connections: For reading commands.
             keys: Names of the keys.
             run: Runs a script with the time, a token, and whether to repair.
+            spans: Looks at spans, on a Cluster.
         """
         self._connections = connections
         self._keys = keys
         self._run = run
+        self._spans = spans
         self._findings = Findings()
         self._unchecked: list[str] = []
         self._queues: set[str] = set()
@@ -149,34 +153,33 @@ class NamespaceAudit:
 
     async def _check_keys(self) -> None:
         """Every key has its type and belongs to something."""
-        cursor = b"0"
-        while True:
-            try:
-                cursor, names = await self._command(
-                    "SCAN", cursor, "MATCH", f"*ls:{self._keys.namespace}[:}}]*", "COUNT", WINDOW
-                )
-            except AccessDeniedError:
-                self._unchecked.append("orphan: this user may not SCAN, which alone finds keys that belong to nothing")
-                return
-            for chunk in chunks(names, KEYS_AT_ONCE):
-                await self._look_at_keys(chunk)
-            if cursor == b"0":
-                break
+        try:
+            async for names in self._connections.scan(f"*ls:{self._keys.namespace}[:}}]*", WINDOW):
+                for chunk in chunks(names, KEYS_AT_ONCE):
+                    await self._look_at_keys(chunk)
+        except AccessDeniedError:
+            self._unchecked.append("orphan: this user may not SCAN, which alone finds keys that belong to nothing")
+            return
         await self._list_attempts()
 
     async def _look_at_keys(self, names: Sequence[bytes]) -> None:
         known: list[bytes] = []
         items: list[Argument] = []
+        elsewhere: list[tuple[bytes, bytes, str]] = []
         for name in names:
             split = self._keys.split(name)
             if split is None or split[0] == SCRATCH:
                 continue
             kind, id = split
             self._remember(kind, id)
-            if kind in _OWNED_BY_BRACED:
+            if kind in _OF_SPANS:
                 id = id[1:].partition(b"}")[0]
+            if kind in _OF_SPANS and self._connections.is_cluster:
+                elsewhere.append((name, id, _type_of(kind, id)))
+                continue
             known.append(name)
             items += [kind, id, _type_of(kind, id)]
+        await self._spans.look_at(elsewhere, self._findings)
         if known:
             flat = await self._run("audit_keys", names=known, items=items)
             self._note(flat)
@@ -267,16 +270,20 @@ class NamespaceAudit:
         async for ids in self._rollout_ids():
             left = ids
             while left:
-                looked, findings, seen = await self._run(
-                    "audit_rollouts",
-                    spans=[self._keys.spans(id) for id in left],
-                    items=[part for id in left for part in (id, self._keys.span_ids(id))],
-                )
+                streams, spans = await self._spans_of(left)
+                items = [part for pair in zip(left, spans, strict=True) for part in pair]
+                looked, findings, seen = await self._run("audit_rollouts", spans=streams, items=items)
                 self._note(findings)
                 for each in seen:
                     tally.add(*each)
                 left = left[looked:]
         return tally
+
+    async def _spans_of(self, rollout_ids: Sequence[str]) -> tuple[list[str], Sequence[Argument]]:
+        """What the script needs of spans: their streams and prefixes; or on a Cluster what was seen of them."""
+        if self._connections.is_cluster:
+            return [], await self._spans.facts_of(rollout_ids)
+        return [self._keys.spans(id) for id in rollout_ids], [self._keys.span_ids(id) for id in rollout_ids]
 
     async def _rollout_ids(self) -> AsyncIterator[list[str]]:
         """Ids of the rollouts that there are at the beginning, in order of creation."""

@@ -5,14 +5,16 @@ Every call of ours may be repeated, so what is repeated here takes effect once.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 
+from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.failures import is_transient, translated
 from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.sentinel import opener
 from lightning_store.backends.redis.settings import ConnectionSettings
@@ -35,9 +37,14 @@ class Connections:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._replication = settings.replication
-        open_pool = opener(settings)
+        open_pool = _opener(settings)
         self._pools = PerLoop(lambda: open_pool(settings.max_connections), lambda pool: pool.hang_up())
         self._blocking = PerLoop(lambda: open_pool(_MOST_BLOCKING), lambda pool: pool.hang_up())
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys lie in slots, of which a script can touch one only."""
+        return bool(self.settings.nodes)
 
     def run(self, call: Call) -> Awaitable[Any]:
         """Run a script, again after a lost connection; its answer."""
@@ -58,6 +65,29 @@ class Connections:
     async def commands(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send reading commands in one round trip; their answers."""
         return await self._repeat(lambda until: self._read_all(commands, until)) if commands else []
+
+    async def scan(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
+        """Names of all keys that are there all the time, in pieces, each maybe more than once.
+
+        Args:
+            pattern: What they match.
+            count: About how many are looked at for each piece.
+        """
+        for pool in await self._repeat(lambda _: self._pools.get().primaries()):
+            cursor: Argument = b"0"
+            while True:
+                send = partial(pool.send, [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
+                cursor, names = await self._repeat(lambda until, send=send: _first(send(until)))  # type: ignore[misc]
+                yield names
+                if cursor == b"0":
+                    break
+
+    async def info(self, section: str) -> list[bytes]:
+        """What the server tells of itself; of a Cluster, all nodes that have slots."""
+        told: list[bytes] = []
+        for pool in await self._repeat(lambda _: self._pools.get().primaries()):
+            told.append(await self._repeat(partial(_told, pool, section)))
+        return told
 
     async def block(self, seconds: float, *parts: Argument) -> Any:
         """Send one command that blocks for at most so many seconds on a connection of its own, once.
@@ -160,6 +190,23 @@ class Connections:
             await asyncio.sleep(pause)
             send, latest = send_again or send, until
             delay = min(2 * delay, _LONGEST_DELAY)
+
+
+def _opener(settings: ConnectionSettings) -> Callable[[int], Pool | ClusterPool]:
+    """Makes pools of so many connections at most, to each server, for the running event loop."""
+    if not settings.nodes:
+        return opener(settings)
+    slots = SlotMap(settings.nodes)
+    return lambda most: ClusterPool(settings, slots, most=most)
+
+
+async def _told(pool: Pool, section: str, until: float) -> bytes:
+    told: bytes = await _first(pool.send([("INFO", section)], until))
+    return told
+
+
+async def _first(answers: Awaitable[list[Any]]) -> Any:
+    return _plain((await answers)[0])
 
 
 def _plain(answer: Any) -> Any:

@@ -36,6 +36,9 @@ _REFUSED_ERRORS: Final = (
 )
 # What a script may not do is told without a code: by Redis before 7.2, and since.
 _REFUSED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL failure in script")
+# What a script is told whose slot is on its way to another node, or whose node has lost its Cluster; nothing was written
+# then, see open() in lua/shared/clock.lua.
+_ON_ITS_WAY: Final = ("non local key in a cluster node", "while the cluster is down")
 # Redis 6.2 wraps the refusal of a command in a script's own error: "Error running script (call to f_…): @user_script:1:
 # @user_script: 1: -OOM command not allowed …"; later ones answer "OOM command not allowed …".
 _WRAPPED: Final = re.compile(r"^Error running script .*?: -([A-Z]+ .*)", re.DOTALL)
@@ -44,11 +47,16 @@ _WRAPPED: Final = re.compile(r"^Error running script .*?: -([A-Z]+ .*)", re.DOTA
 def _message(error: Exception) -> str:
     """What the server said, unwrapped; its first word is the code, unless the driver's class stands for it."""
     text = str(error)
-    if isinstance(error, redis_errors.AskError):
-        code = "MOVED" if isinstance(error, redis_errors.MovedError) else "ASK"
-        return f"the server is a node of a Cluster and leads to another ({code} {text}); a single server is needed"
+    if isinstance(error, redis_errors.MovedError):
+        return f"the server is a node of a Cluster and leads to another (MOVED {text}); its URL is redis+cluster://"
+    if isinstance(error, redis_errors.AskError) or _is_on_its_way(error):
+        return f"the slot is on its way to another node of the Cluster ({text})"
     wrapped = _WRAPPED.match(text)
     return wrapped.group(1) if wrapped else text
+
+
+def _is_on_its_way(error: Exception) -> bool:
+    return isinstance(error, redis_errors.ResponseError) and any(text in str(error) for text in _ON_ITS_WAY)
 
 
 def _code(error: Exception) -> str:
@@ -70,7 +78,7 @@ def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed in a moment."""
     if _is_refusal(error) or _is_distrusted(error):
         return False
-    return isinstance(error, _TRANSIENT_ERRORS) or _code(error) in _TRANSIENT_CODES
+    return isinstance(error, _TRANSIENT_ERRORS) or _code(error) in _TRANSIENT_CODES or _is_on_its_way(error)
 
 
 def is_misplaced(error: Exception) -> bool:

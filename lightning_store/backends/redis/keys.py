@@ -59,6 +59,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "hash",
         "counters: `attempts`, `spans`, live entries per queue (`queue:<name>`), delayed ones (`delayed:<name>`)",
     ),
+    "storing": ("zset", "on a Cluster, tokens of calls that are in between the steps of storing spans, by their start"),
     "nothing": (
         "none",
         "never exists: scripts delete it so that Redis lets their later writes pass when memory is full",
@@ -73,10 +74,15 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
 SPAN_KINDS: Final[dict[str, tuple[str, str]]] = {
     "spans:{<rollout>}": (
         "stream",
-        "`a` attempt, `s` sequence number, `d` the rest of the span as JSON, zstd when long",
+        "`a` attempt, `s` sequence number, `d` the rest of the span as JSON, zstd when long; on a Cluster `r`, its reward",
     ),
     "spanids:{<rollout>}:<attempt>:<n>": ("set", "span ids of 16 hex digits as 64-bit integers, at most 512 per set"),
     "spanids:{<rollout>}:<attempt>:text:<n>": ("set", "span ids of any other form"),
+    "spanops:{<rollout>}:<token>": ("string", "on a Cluster, answers of recent steps that stored spans; expire"),
+    "deleted:{<rollout>}": (
+        "string",
+        "on a Cluster, creation number of a rollout whose spans were removed; expires",
+    ),
 }
 """What lies under `ls:<namespace>:`."""
 
@@ -112,6 +118,14 @@ class Keys:
     def span_ids(self, rollout_id: str) -> str:
         """Prefix of the sets of a rollout's span ids."""
         return f"ls:{self.namespace}:spanids:{{{rollout_id}}}:"
+
+    def span_answer(self, rollout_id: str, token: str) -> str:
+        """Where the answer of a step that stored spans is kept."""
+        return f"ls:{self.namespace}:spanops:{{{rollout_id}}}:{token}"
+
+    def deleted(self, rollout_id: str) -> str:
+        """What tells that the spans of a rollout were removed."""
+        return f"ls:{self.namespace}:deleted:{{{rollout_id}}}"
 
     def split(self, name: bytes) -> tuple[str, bytes] | None:
         """Kind and id of a key, None if it is not of this namespace; the kind may be one that is not ours."""

@@ -62,7 +62,7 @@ class MemoryCare(RedisCore):
             return None
 
     async def _reading(self) -> Reading | None:
-        return self._memory.note(await self._connections.command("INFO", "memory"))
+        return self._memory.note(await self._connections.info("memory"))
 
     async def evict_spans(self) -> int:
         """See the contract. Works in small steps and looks at the memory between them.

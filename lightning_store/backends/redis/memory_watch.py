@@ -1,6 +1,7 @@
 """What is known of the server's memory, from its last reading: whether to look again, to evict, to refuse new work."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightning_store.errors import StoreFullError
@@ -43,17 +44,22 @@ class MemoryWatch:
         self._reading: Reading | None = None
         self._read_at = self._looked_at = float("-inf")
 
-    def note(self, info: bytes) -> Reading | None:
-        """Take in an answer to `INFO memory`; None when it does not tell what is used."""
+    def note(self, infos: Sequence[bytes]) -> Reading | None:
+        """Take in answers to `INFO memory`, of which the fullest server counts; None when one does not tell."""
         self._read_at = self._looked_at = time.monotonic()
-        fields = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
-        if "used_memory" not in fields:
+        readings = [self._read(info) for info in infos]
+        if None in readings or not readings:
             self.is_blind = True
             return None
-        capacity = int(fields.get("maxmemory", 0)) or int(fields.get("total_system_memory", 0)) or None
-        limits = self.settings.thresholds.of(capacity)
-        self._reading = Reading(int(fields["used_memory"]), capacity, limits)
+        self._reading = max(filter(None, readings), key=lambda each: each.used / each.limits.high_water)
         return self._reading
+
+    def _read(self, info: bytes) -> Reading | None:
+        fields = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
+        if "used_memory" not in fields:
+            return None
+        capacity = int(fields.get("maxmemory", 0)) or int(fields.get("total_system_memory", 0)) or None
+        return Reading(int(fields["used_memory"]), capacity, self.settings.thresholds.of(capacity))
 
     @property
     def may_look(self) -> bool:

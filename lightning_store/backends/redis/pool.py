@@ -79,6 +79,10 @@ class Pool:
         finally:
             self._turns.pass_on()
 
+    async def primaries(self) -> "list[Pool]":
+        """Pools of all servers that have keys: this one."""
+        return [self]
+
     async def close(self) -> None:
         """Close all connections, for good: calls that still want one are refused, as if it were lost."""
         self._is_closed = True

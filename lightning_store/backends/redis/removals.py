@@ -8,6 +8,7 @@ from typing import Any, Final
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import CHUNK, chunks, names_only
 from lightning_store.backends.redis.queries import QueryOperations
+from lightning_store.backends.redis.steps import StepOperations
 from lightning_store.records import RolloutStatus
 from lightning_store.requests import check_ids, check_prune, parse_cursor
 from lightning_store.status import FINISHED, ROLLOUT_STATUSES
@@ -49,7 +50,7 @@ class _Limits:
         return self.older_than_seconds is not None and now - end_time > self.older_than_seconds
 
 
-class RemovalOperations(QueryOperations):
+class RemovalOperations(QueryOperations, StepOperations):
     """The operations of the contract that remove rollouts."""
 
     async def delete_rollouts(self, rollout_ids: Sequence[str]) -> list[str]:
@@ -64,13 +65,16 @@ class RemovalOperations(QueryOperations):
         """Delete finished rollouts; with a completion, only those whose last one it is."""
         if not items:
             return []
-        reply = await self._run(
-            "delete_rollouts",
-            spans=[self._keys.spans(rollout_id) for rollout_id, _ in items],
-            now=self._now(),
-            token=self.ids.token(),
-            items=[part for id, last in items for part in (id, self._keys.span_ids(id), last)],
-        )
+        if self._connections.is_cluster:
+            reply = await self._delete_in_steps(items)
+        else:
+            reply = await self._run(
+                "delete_rollouts",
+                spans=[self._keys.spans(rollout_id) for rollout_id, _ in items],
+                now=self._now(),
+                token=self.ids.token(),
+                items=[part for id, last in items for part in (id, self._keys.span_ids(id), last)],
+            )
         return [codec.text(rollout_id) for rollout_id in reply]
 
     async def prune(

@@ -29,6 +29,7 @@ _DEFINITION: Final = re.compile(
     re.MULTILINE,
 )
 _MODE: Final = re.compile(r"= open\(given, (.+)\)")
+_WRITE: Final = re.compile(r'redis\.call\("(?:DEL|SADD|SET|XADD|XDEL)"')
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
 
 
@@ -183,8 +184,14 @@ def load_script(name: str, settings: Settings) -> Script:
         keys=_names(parameters, "KEYS", name),
         arguments=_names(parameters, "ARGV", name),
         rest=frozenset(parameter for _, _, many, parameter in parameters if many),
-        writes=any(mode != '"read"' for mode in _MODE.findall(code)),
+        writes=_writes(code),
     )
+
+
+def _writes(code: str) -> bool:
+    """Whether a script is called to write: by how it opens the namespace, or, in a slot of spans, by its commands."""
+    modes = _MODE.findall(code)
+    return any(mode != '"read"' for mode in modes) if modes else _WRITE.search(code) is not None
 
 
 def _names(parameters: list[tuple[str, str, str, str]], table: str, script: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ redis-py's defaults are not used: they repeat calls that the server may have exe
 import inspect
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +16,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from lightning_store.addresses import Address, cluster_addresses, is_cluster
 from lightning_store.backends.redis.replication import NONE_AWAITED, Replication, chosen
 from lightning_store.backends.redis.urls import StoreUrl, read_url
 from lightning_store.errors import InvalidRequestError
@@ -47,6 +48,7 @@ class ConnectionSettings:
         service: The name under which the sentinels know the server.
         sentinels: How to reach the sentinels that name the server; empty when `kwargs` do.
         addresses: Host and port of each sentinel, for messages.
+        nodes: Nodes of a Cluster to begin with; empty for a single server, which `kwargs` name.
     """
 
     connection_class: type[Any] = field(repr=False)
@@ -58,6 +60,7 @@ class ConnectionSettings:
     service: str = ""
     sentinels: "tuple[ConnectionSettings, ...]" = ()
     addresses: tuple[str, ...] = ()
+    nodes: tuple[Address, ...] = ()
 
     def __post_init__(self) -> None:
         if self.replication.min_replicas and self.replication.try_seconds > self.socket_seconds:
@@ -65,6 +68,11 @@ class ConnectionSettings:
                 f"replication_seconds: expected at most half of socket_seconds ({self.socket_seconds:g}), "
                 f"got {self.replication.seconds:g}"
             )
+
+    def at(self, address: Address) -> "ConnectionSettings":
+        """How to reach one node of the Cluster."""
+        host, port = address
+        return replace(self, kwargs={**self.kwargs, "host": host, "port": port}, nodes=())
 
     def connection(self) -> Any:
         """A connection of the driver, not open yet; it waits for answers as long as it is let."""
@@ -103,6 +111,10 @@ def settings_for(
         # An @ behind the ? means that a password may have been read as options, whose names the driver quotes.
         is_clear = "@" not in url_or_client.partition("?")[2]
         return _from_url(url, is_clear, limits)
+    if hasattr(url_or_client, "nodes_manager"):
+        raise InvalidRequestError(
+            "url_or_client: a client of a Cluster cannot be lent; expected its URL, redis+cluster://host:port,host:port"
+        )
     pool = getattr(url_or_client, "connection_pool", None)
     if pool is None:
         raise InvalidRequestError(
@@ -116,6 +128,8 @@ def settings_for(
 
 
 def _from_url(url: StoreUrl, is_clear: bool, limits: dict[str, Any]) -> ConnectionSettings:
+    if is_cluster(url.server):
+        return _checked(_cluster_settings(url.server, limits), "redis url", is_clear)
     asked = [ConnectionSettings(*_parsed(each)) for each in url.sentinels]
     return _checked(
         ConnectionSettings(
@@ -149,9 +163,22 @@ def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
     except ValueError:
         # Without the cause, which may quote a part of the password.
         raise InvalidRequestError(
-            "redis url: expected redis://, rediss:// or unix:// with host, port and database"
+            "redis url: expected redis://, rediss:// or unix:// with host, port and database, or redis+cluster://"
         ) from None
     return kwargs.pop("connection_class", Connection), _taken_over(kwargs)
+
+
+def _cluster_settings(url: str, limits: Mapping[str, Any]) -> ConnectionSettings:
+    try:
+        single, nodes = cluster_addresses(url)
+    except ValueError:
+        raise InvalidRequestError(
+            "redis url: expected redis+cluster:// or rediss+cluster:// with host:port,host:port"
+        ) from None
+    connection_class, kwargs = _parsed(single)
+    if kwargs.get("db"):
+        raise InvalidRequestError("redis url: a Cluster has database 0 only")
+    return ConnectionSettings(connection_class, kwargs, **limits, nodes=nodes)
 
 
 def _taken_over(kwargs: Mapping[str, Any]) -> dict[str, Any]:

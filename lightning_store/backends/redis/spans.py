@@ -9,6 +9,7 @@ from lightning_store.backends.redis.attempts import check_known
 from lightning_store.backends.redis.core import chunks, names_only
 from lightning_store.backends.redis.memory import MemoryCare
 from lightning_store.backends.redis.scripts import Argument, Call
+from lightning_store.backends.redis.steps import SpanBatch, StepOperations
 from lightning_store.errors import RolloutNotFoundError, SpansEvictedError
 from lightning_store.payloads import PayloadLimits
 from lightning_store.records import FilterLogic, PaginatedResult, SortOrder
@@ -21,7 +22,7 @@ _CALL_BYTES: Final = 4_000_000
 _READ_SPANS: Final = 1000
 
 
-class SpanOperations(MemoryCare):
+class SpanOperations(MemoryCare, StepOperations):
     """The operations of the contract on spans."""
 
     async def add_many_spans(self, spans: Sequence[Span], *, renumber: bool = False) -> list[Span]:
@@ -34,8 +35,7 @@ class SpanOperations(MemoryCare):
         unknown = [_unknown(batch[0][0]) for batch in batches]
         known = [batch for batch, bad in zip(batches, unknown, strict=True) if bad is None]
         rollouts = ",".join({batch[0][0].rollout_id: None for batch in known})
-        calls = [self._span_call(batch, renumber, rollouts) for batch in known]
-        answers = iter(await self._connections.run_many(calls) if calls else [])
+        answers = iter(await self._store([_span_batch(batch) for batch in known], renumber, rollouts) if known else [])
         stored: dict[int, Span] = {}
         failure: Exception | None = None
         for batch, bad in zip(batches, unknown, strict=True):
@@ -51,28 +51,24 @@ class SpanOperations(MemoryCare):
             raise failure
         return [stored[position] for position in sorted(stored)]
 
-    def _span_call(self, batch: "_Batch", renumber: bool, rollouts: str) -> Call:
-        rollout_id, attempt_id = batch[0][0].rollout_id, batch[0][0].attempt_id
-        items: list[Argument] = []
-        for span, _, payload in batch:
-            reward = reward_of(span)
-            items += [
-                codec.span_id_argument(span.span_id),
-                str(span.sequence_id),
-                "" if reward is None else repr(reward),
-                payload,
-            ]
+    async def _store(self, batches: Sequence[SpanBatch], renumber: bool, rollouts: str) -> list[Any]:
+        """Per batch the numbers of its spans as text, b"" for a duplicate; or an error."""
+        if self._connections.is_cluster:
+            return await self._store_in_steps(batches, renumber, rollouts)
+        return await self._connections.run_many([self._span_call(batch, renumber, rollouts) for batch in batches])
+
+    def _span_call(self, batch: SpanBatch, renumber: bool, rollouts: str) -> Call:
         return self._call(
             "add_many_spans",
-            spans=self._keys.spans(rollout_id),
-            span_ids=self._keys.span_ids(rollout_id),
+            spans=self._keys.spans(batch.rollout_id),
+            span_ids=self._keys.span_ids(batch.rollout_id),
             now=self._now(),
             token=self.ids.token(),
-            rollout_id=rollout_id,
-            attempt_id=attempt_id,
+            rollout_id=batch.rollout_id,
+            attempt_id=batch.attempt_id,
             renumber="1" if renumber else "",
             call=rollouts,
-            items=items,
+            items=batch.items,
         )
 
     async def get_many_span_sequence_ids(self, rollout_attempt_ids: Sequence[tuple[str, str]]) -> list[int]:
@@ -200,6 +196,20 @@ def _batched(group: _Batch) -> list[list[tuple[Span, int, bytes]]]:
         batches[-1].append(item)
         size += len(item[2])
     return batches
+
+
+def _span_batch(batch: _Batch) -> SpanBatch:
+    items: list[Argument] = []
+    for span, _, payload in batch:
+        reward = reward_of(span)
+        items += [
+            codec.span_id_argument(span.span_id),
+            str(span.sequence_id),
+            "" if reward is None else repr(reward),
+            payload,
+        ]
+    first = batch[0][0]
+    return SpanBatch(first.rollout_id, first.attempt_id, [span.sequence_id for span, *_ in batch], items)
 
 
 def _unknown(span: Span) -> Exception | None:

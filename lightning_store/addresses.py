@@ -1,0 +1,41 @@
+"""Hosts and ports in the URLs of several servers: `redis+cluster://user:password@host:port,host:port/0?options`."""
+
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+Address: TypeAlias = tuple[str, int]
+"""A server's host and port."""
+
+DEFAULT_PORT: Final = 6379
+CLUSTER: Final = "+cluster"
+CLUSTER_SCHEMES: Final = ("redis+cluster", "rediss+cluster")
+
+
+def is_cluster(url: str) -> bool:
+    """Whether a URL names a Cluster."""
+    return url.partition("://")[0] in CLUSTER_SCHEMES
+
+
+def cluster_addresses(url: str) -> tuple[str, tuple[Address, ...]]:
+    """The URL of a single server with the user, password and options of a Cluster's, and the servers of the Cluster.
+
+    Raises:
+        ValueError: It is none of a Cluster; the message quotes nothing of it.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in CLUSTER_SCHEMES:
+        raise ValueError(f"expected one of {', '.join(CLUSTER_SCHEMES)}")
+    end = next((at for at, char in enumerate(rest) if char in "/?#"), len(rest))
+    authority, behind = rest[:end], rest[end:]
+    credentials, separator, hosts = authority.rpartition("@")
+    addresses = tuple(_address(host) for host in hosts.split(","))
+    host, port = addresses[0]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme.removesuffix(CLUSTER)}://{credentials}{separator}{shown}:{port}{behind}", addresses
+
+
+def _address(text: str) -> Address:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.path or parts.port == 0:
+        raise ValueError("expected host:port for every node")
+    return parts.hostname, parts.port or DEFAULT_PORT

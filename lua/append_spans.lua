@@ -1,0 +1,64 @@
+--[[
+The second of three steps that store spans of one attempt on a Cluster: append those that are new, in their own slot.
+KEYS[1] spans           stream of the rollout's spans
+KEYS[2] span_ids        prefix of the sets of its span ids
+KEYS[3] deleted         what tells that the rollout is being deleted
+KEYS[4] answer          where the answer is kept for a call that is sent again
+ARGV[1] number          creation number of the rollout
+ARGV[2] attempt_id      the attempt
+ARGV[3] after           number behind which the new spans are numbered; "" when they keep those that they have
+ARGV[4] kept            "1" when they are kept, "0" when the attempt's spans were evicted, see shared/noting.lua
+ARGV[5..] items         the spans, see shared/appending.lua
+Returns {stored, count, reward, reward_number}: per span its number as text, "" for a duplicate; how many were new; and
+the last reward of the attempt, "" if none of these spans has one.
+Errors: ROLLOUT_NOT_FOUND.
+]]
+--@include appending
+--@include numbers
+--@include rewards
+--@include spans
+local spans, span_ids, deleted, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local number, attempt_id, after, is_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == "1"
+local items = ARGV
+stop_if_moving(span_ids)
+local earlier = redis.call("GET", answer)
+if earlier then
+  local count, reward, reward_number, numbers = string.match(earlier, "(.*);(.*);(.*);(.*)")
+  local stored = {}
+  for each in string.gmatch(numbers, "([^,]*),") do
+    stored[#stored + 1] = each
+  end
+  return { stored, tonumber(count), reward, reward_number }
+end
+if tonumber(redis.call("GET", deleted) or "0") >= number then
+  return redis.error_reply("ROLLOUT_NOT_FOUND The rollout is being deleted")
+end
+
+local with_rewards = 0
+for i = 5, #items, 4 do
+  with_rewards = with_rewards + (items[i + 2] ~= "" and 1 or 0)
+end
+local best, best_number = "", "0"
+local function number_of(chosen, reward)
+  if after ~= "" then
+    after = successor(after)
+    chosen = after
+  end
+  if reward == "" then
+    return chosen
+  end
+  with_rewards = with_rewards - 1
+  if not is_greater(best_number, chosen) then
+    best, best_number = reward, chosen
+  end
+  return chosen, reward
+end
+local stored, count_new = append_new(spans, span_ids, attempt_id, items, 5, number_of, is_kept)
+if is_kept and with_rewards > 0 then -- of a duplicate, which another call has stored and perhaps not told of
+  best, best_number = last_reward(spans, attempt_id)
+end
+if count_new > 0 then
+  local told = table.concat({ count_new, best, best_number, table.concat(stored, ",") .. "," }, ";")
+  redis.call("SET", answer, told, "EX", TOKEN_SECONDS)
+end
+return { stored, count_new, best, best_number }

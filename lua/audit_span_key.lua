@@ -1,0 +1,17 @@
+--[[
+Look at one key of the spans of a rollout on a Cluster, and remove it if its rollout was found not to exist since.
+KEYS[1] name            the key
+ARGV[1] seen            the state in which it was when it belonged to nothing; "" = only look
+Returns {type, state, removed}: state is a text that stays the same as long as nothing is added; removed is 1 or 0.
+Errors: none.
+]]
+local name, seen = KEYS[1], ARGV[1]
+local found, state = redis.call("TYPE", name).ok, ""
+if found == "stream" then
+  local last = redis.call("XREVRANGE", name, "+", "-", "COUNT", 1)[1]
+  state = redis.call("XLEN", name) .. "," .. (last and last[1] or "")
+elseif found == "set" then
+  state = tostring(redis.call("SCARD", name))
+end
+local goes = seen ~= "" and seen == state
+return { found, state, goes and redis.call("DEL", name) or 0 }

@@ -1,0 +1,19 @@
+--[[
+Look which rollouts may be deleted, before their spans are, which on a Cluster lie in slots of their own.
+KEYS[1] meta            meta hash of the namespace
+ARGV[1..] items         per rollout: its id, and the completion that must be its last; "" = any
+Returns per rollout {number, attempt_ids}: its creation number and the ids of its attempts; {} when it has to stay.
+Errors: none.
+]]
+--@include deletion
+--@include keys
+--@include rollouts
+local items = ARGV
+redis.call("EXISTS", key("nothing")) -- the spans have to stay as long as the slot is on its way, see open()
+local found = {}
+for i = 1, #items, 2 do
+  local rollout = read_rollout(items[i])
+  local goes = is_deletable(rollout, items[i + 1])
+  found[#found + 1] = goes and { rollout.number, redis.call("LRANGE", key("attempts", rollout.id), 0, -1) } or {}
+end
+return found

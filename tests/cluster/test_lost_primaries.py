@@ -1,0 +1,45 @@
+"""A primary is killed while work runs: its replica takes over, and clients follow."""
+
+import asyncio
+import time
+
+import pytest
+
+from lightning_store.backends.redis.store import RedisLightningStore
+from tests.support.busy_namespace import BusyNamespace, check_all_done
+from tests.support.redis_cluster import ClusterUnderTest, control_slot
+from tests.support.until import until
+
+NODE_TIMEOUT_SECONDS = 2.0
+FOLLOWED_SECONDS = 2.0
+UNCERTAIN_SECONDS = 1.0
+"""Replication is asynchronous: what was acknowledged so shortly before the end of a primary may be lost."""
+
+
+@pytest.fixture
+def cluster():
+    with ClusterUnderTest(node_timeout_seconds=NODE_TIMEOUT_SECONDS) as cluster:
+        yield cluster
+
+
+async def test_clients_follow_when_the_primary_of_the_control_slot_is_killed(cluster, namespace):
+    slot = control_slot(namespace)
+    killed = cluster.primary_of(slot)
+    async with BusyNamespace(cluster.url, namespace).at_work() as busy:
+        await asyncio.sleep(1.0)
+        killed.kill()
+        at = time.monotonic()
+        await until(lambda: cluster.is_whole() and cluster.primary_of(slot) is not killed)
+        taken_over = time.monotonic()
+        await until(lambda: max(busy.enqueued.values()) > at and max(busy.completed.values()) > at)
+        followed = max(taken_over, min(each for each in busy.completed.values() if each > at))
+        await asyncio.sleep(1.0)
+
+    assert followed - taken_over <= FOLLOWED_SECONDS, f"failover {taken_over - at:.1f} s, clients {followed - at:.1f} s"
+    uncertain = frozenset(
+        id for id, since in busy.enqueued.items()
+        if at - UNCERTAIN_SECONDS < since < taken_over or at - UNCERTAIN_SECONDS < busy.completed.get(id, since) < taken_over
+    )  # fmt: skip
+    store = RedisLightningStore(cluster.url, namespace=namespace)
+    await check_all_done(store, busy, lost=uncertain)
+    await store.close()
