@@ -18,7 +18,7 @@ Errors: ROLLOUT_NOT_FOUND.
 --@include rewards
 --@include spans
 local spans, span_ids, deleted, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local number, attempt_id, after, is_kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == "1"
+local number, attempt_id, after, kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local items = ARGV
 stop_if_moving(span_ids)
 local earlier = redis.call("GET", answer)
@@ -53,8 +53,8 @@ local function number_of(chosen, reward)
   end
   return chosen, reward
 end
-local stored, count_new = append_new(spans, span_ids, attempt_id, items, 5, number_of, is_kept)
-if is_kept and with_rewards > 0 then -- of a duplicate, which another call has stored and perhaps not told of
+local stored, count_new = append_new(spans, span_ids, attempt_id, items, 5, number_of, kept == "1")
+if kept == "1" and with_rewards > 0 then -- of a duplicate, which another call has stored and perhaps not told of
   best, best_number = last_reward(spans, attempt_id)
 end
 if count_new > 0 then

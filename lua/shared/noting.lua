@@ -11,7 +11,7 @@ local function note_reward(attempt, reward, number)
   end
 end
 
--- Whether the attempt's spans are kept: they are not once those of its rollout were evicted, for nobody could read them.
+-- Whether the attempt's spans are kept: not once those of its rollout were evicted, for nobody could read them.
 local function are_kept(rollout, attempt)
   return tonumber(attempt.number) > tonumber(rollout.evicted or "0")
 end

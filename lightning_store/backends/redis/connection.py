@@ -84,10 +84,8 @@ class Connections:
 
     async def info(self, section: str) -> list[bytes]:
         """What the server tells of itself; of a Cluster, all nodes that have slots."""
-        told: list[bytes] = []
-        for pool in await self._repeat(lambda _: self._pools.get().primaries()):
-            told.append(await self._repeat(partial(_told, pool, section)))
-        return told
+        pools = await self._repeat(lambda _: self._pools.get().primaries())
+        return [await self._repeat(partial(_told, pool, section)) for pool in pools]
 
     async def block(self, seconds: float, *parts: Argument) -> Any:
         """Send one command that blocks for at most so many seconds on a connection of its own, once.
