@@ -5,8 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lightning_store.admission import MaxQueued, QueueLimits
 from lightning_store.clock import IdSource, RandomIds
 from lightning_store.contract import DEFAULT_QUEUES, LightningStore
+from lightning_store.payloads import PayloadLimits
 from lightning_store.records import (
     DEFAULT_QUEUE,
     AttemptedRollout,
@@ -26,8 +28,10 @@ logger = logging.getLogger("lightning_store")
 class BaseStore(LightningStore):
     """What the backends share. A backend implements the bulk operations and every operation not found here."""
 
-    def __init__(self, *, ids: IdSource | None = None) -> None:
+    def __init__(self, *, ids: IdSource | None, max_queued: MaxQueued, payloads: PayloadLimits) -> None:
         self.ids: IdSource = ids or RandomIds()
+        self._queue_limits = QueueLimits.of(max_queued)
+        self._payloads = payloads
         self._made_at = time.monotonic()
         self._last_uptime = 0.0
 
@@ -47,6 +51,7 @@ class BaseStore(LightningStore):
         rollout_id: str | None = None,
         group_id: str | None = None,
         queue: str = DEFAULT_QUEUE,
+        timeout: float = 0,
     ) -> Rollout:
         """See the contract."""
         request = EnqueueRolloutRequest(
@@ -59,7 +64,7 @@ class BaseStore(LightningStore):
             group_id=group_id,
             queue=queue,
         )
-        return (await self.enqueue_many_rollouts([request]))[0]
+        return (await self.enqueue_many_rollouts([request], timeout=timeout))[0]
 
     async def dequeue_rollout(
         self,

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from lightning_store.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from lightning_store.admission import MaxQueued
     from lightning_store.backends.redis.store import RedisLightningStore
 
 SCHEMES: Final = ("redis", "rediss", "unix")
@@ -18,12 +19,13 @@ _SHORTEST_SECRET: Final = 4
 """Shorter passwords are not looked for in texts: they would be found inside of words."""
 
 
-def open_store(url: str, namespace: str) -> "RedisLightningStore":
+def open_store(url: str, namespace: str, *, max_queued: "MaxQueued" = None) -> "RedisLightningStore":
     """The store behind a URL; nothing is sent before its first operation.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, with user, password and database where the server wants them.
         namespace: Which of the stores on that server.
+        max_queued: Most rollouts that may wait in a queue, see `RedisLightningStore`.
 
     Raises:
         InvalidRequestError: The URL cannot be read, or the namespace is no name. The message has no secrets.
@@ -31,7 +33,7 @@ def open_store(url: str, namespace: str) -> "RedisLightningStore":
     check_url(url)
     from lightning_store.backends.redis.store import RedisLightningStore  # noqa: PLC0415 - the driver is slow to import
 
-    return RedisLightningStore(url, namespace=namespace)
+    return RedisLightningStore(url, namespace=namespace, max_queued=max_queued)
 
 
 def check_url(url: str) -> None:

@@ -152,6 +152,7 @@ class LightningStore:
         rollout_id: str | None = None,
         group_id: str | None = None,
         queue: str = DEFAULT_QUEUE,
+        timeout: float = 0,
     ) -> Rollout:
         """Create a rollout at the tail of its queue.
 
@@ -165,24 +166,39 @@ class LightningStore:
                 config, the stored rollout is returned and nothing changes. None = made by the store.
             group_id: Names the rollouts of one task (extension).
             queue: The queue to wait in (extension).
+            timeout: As in `enqueue_many_rollouts` (extension).
 
         Returns:
             The rollout in `queuing`.
 
         Raises:
             InvalidRequestError: A name, size or number is out of bounds; the rollout id is taken by another task.
+            QueueFullError: The queue has no room, see `enqueue_many_rollouts`; nothing was written.
             StoreFullError: No memory left; nothing was written.
         """
         raise NotImplementedError
 
-    async def enqueue_many_rollouts(self, rollouts: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
+    async def enqueue_many_rollouts(
+        self, rollouts: Sequence[EnqueueRolloutRequest], *, timeout: float = 0
+    ) -> list[Rollout]:
         """Create many rollouts at the tail of their queues, in the order given; all of them or none.
+
+        Where the store has a limit for a queue (`max_queued`), those that can be claimed there count against it, the
+        depth of `query_queues`; delayed retries do not. Only new rollouts are refused: retries, releases and rollouts
+        that are stored already never are, so a queue may grow beyond its limit by what comes back to it.
+
+        Args:
+            rollouts: What to enqueue.
+            timeout: Seconds to wait for room in queues that are full; 0 = do not wait. Callers of one process get it in
+                the order in which they began to wait. Cancelling the wait enqueues nothing (extension).
 
         Returns:
             The rollouts in the order of the request; empty for an empty request.
 
         Raises:
-            InvalidRequestError: As in `enqueue_rollout`; nothing was enqueued.
+            InvalidRequestError: As in `enqueue_rollout`, or more new rollouts than the limit of their queue; nothing
+                was enqueued.
+            QueueFullError: There was no room in time; nothing was enqueued.
             StoreFullError: No memory left; nothing was enqueued.
         """
         raise NotImplementedError

@@ -77,6 +77,14 @@ class StoreFullError(StoreUnavailableError):
     code = "STORE_FULL"
 
 
+class QueueFullError(LightningStoreError):
+    """The queue has as many rollouts as it may (`max_queued`); nothing was enqueued."""
+
+    code = "QUEUE_FULL"
+    http_status = 429
+    retryable = True
+
+
 class AccessDeniedError(LightningStoreError, PermissionError):
     """The backend refuses these credentials, or what they are used for."""
 
@@ -108,6 +116,7 @@ ERRORS_BY_CODE: Final[dict[str, type[LightningStoreError]]] = {
         UnsupportedOperationError,
         StoreUnavailableError,
         StoreFullError,
+        QueueFullError,
         AccessDeniedError,
         SchemaMismatchError,
         InternalStoreError,

@@ -8,6 +8,7 @@ from lightning_store.errors import (
     InvalidRequestError,
     LightningStoreError,
     NotFoundError,
+    QueueFullError,
     SpansEvictedError,
     StoreUnavailableError,
 )
@@ -35,7 +36,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
         "or retried as it is."
     ),
     ExitCode.USAGE: "The command line, its URL, or its input (a line of JSONL) is wrong; nothing was changed.",
-    ExitCode.UNAVAILABLE: "Redis cannot be reached, refuses access, or has no memory left.",
+    ExitCode.UNAVAILABLE: "Redis cannot be reached, refuses access, or has no memory left; a queue has no room.",
     ExitCode.NOT_FOUND: "A rollout or attempt that was named does not exist, or its spans were evicted.",
     ExitCode.FAILED: "Anything else: another schema version, no server program, a fault of ours (see `--debug`).",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C; for commands that go on, by a second one.",
@@ -46,6 +47,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
 _BY_ERROR: Final[tuple[tuple[type[LightningStoreError], ExitCode], ...]] = (
     (InvalidRequestError, ExitCode.USAGE),
     (StoreUnavailableError, ExitCode.UNAVAILABLE),
+    (QueueFullError, ExitCode.UNAVAILABLE),
     (AccessDeniedError, ExitCode.UNAVAILABLE),
     (NotFoundError, ExitCode.NOT_FOUND),
     (SpansEvictedError, ExitCode.NOT_FOUND),

@@ -66,9 +66,18 @@ def copy_mapping(value: Any, field: str) -> dict[str, Any]:
     return cast("dict[str, Any]", copy_json(value, field))
 
 
+def encode_json(value: Any) -> bytes:
+    """Bytes of a JSON value."""
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+
+
 def dump_json(value: Any) -> bytes:
     """Bytes of a JSON value, compressed when long."""
-    data = _ENCODER.encode(value).encode("utf-8", "surrogatepass")
+    return compressed(encode_json(value))
+
+
+def compressed(data: bytes) -> bytes:
+    """Bytes of a JSON value as they are stored: compressed when long."""
     if len(data) < COMPRESS_ABOVE_BYTES:
         return data
     packed = zstandard.ZstdCompressor(level=1).compress(data)

@@ -18,6 +18,7 @@ class Operation:
         mutates: Changes the store.
         idempotent: Sending it twice has the effect of sending it once, even without our operation tokens.
         waits: May block for long, so no lock may be held around it.
+        claims: Its answer is work that was taken; if nobody is left to get it, it has to be handed back.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Operation:
     mutates: bool = False
     idempotent: bool = False
     waits: bool = False
+    claims: bool = False
 
     @property
     def signature(self) -> inspect.Signature:
@@ -47,8 +49,10 @@ def _read(name: str, method: str, path: str, *, waits: bool = False) -> Operatio
     return Operation(name, method, path, idempotent=True, waits=waits)
 
 
-def _write(name: str, method: str, path: str, *, idempotent: bool = False, waits: bool = False) -> Operation:
-    return Operation(name, method, path, mutates=True, idempotent=idempotent, waits=waits)
+def _write(
+    name: str, method: str, path: str, *, idempotent: bool = False, waits: bool = False, claims: bool = False
+) -> Operation:
+    return Operation(name, method, path, mutates=True, idempotent=idempotent, waits=waits, claims=claims)
 
 
 _ROLLOUT = "/rollouts/{rollout_id}"
@@ -57,10 +61,10 @@ _ATTEMPT = "/rollouts/{rollout_id}/attempts/{attempt_id}"
 _ROWS = (
     _read("statistics", "GET", "/statistics"),
     _write("start_rollout", "POST", "/rollouts"),
-    Operation("enqueue_rollout", None, None, mutates=True),
-    _write("enqueue_many_rollouts", "POST", "/queues/rollouts/enqueue"),
-    Operation("dequeue_rollout", None, None, mutates=True, waits=True),
-    _write("dequeue_many_rollouts", "POST", "/queues/rollouts/dequeue", waits=True),
+    Operation("enqueue_rollout", None, None, mutates=True, waits=True),
+    _write("enqueue_many_rollouts", "POST", "/queues/rollouts/enqueue", waits=True),
+    Operation("dequeue_rollout", None, None, mutates=True, waits=True, claims=True),
+    _write("dequeue_many_rollouts", "POST", "/queues/rollouts/dequeue", waits=True, claims=True),
     _write("start_attempt", "POST", _ROLLOUT + "/attempts"),
     _read("get_rollout_by_id", "GET", _ROLLOUT),
     _read("query_rollouts", "POST", "/rollouts/search"),

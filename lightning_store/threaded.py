@@ -172,8 +172,7 @@ class LightningStoreThreaded(ForwardingStore):
     async def invoke(self, operation: Operation, arguments: dict[str, Any]) -> Any:
         """Carry out one operation on the owner loop."""
         method = getattr(self._store, operation.name)
-        is_claim = operation.mutates and operation.waits
-        return await self._run_on_owner(lambda: method(**arguments), self._release if is_claim else _keep)
+        return await self._run_on_owner(lambda: method(**arguments), self._release if operation.claims else _keep)
 
     async def close(self) -> None:
         """Close the wrapped store, if it can be closed, and end the thread. A later call starts another."""

@@ -2,10 +2,12 @@
 Create rollouts at the tails of their queues, all of them or none.
 KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
-ARGV[2..] rollouts      one run of arguments per rollout, see shared/requests.lua
+ARGV[2] limits          limits of the queues, see shared/admission.lua
+ARGV[3..] rollouts      one run of arguments per rollout, see shared/requests.lua
 Returns per rollout {start_time, resources_id} when it was created, else the stored record, see shared/replies.lua.
-Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
+Errors: INVALID_REQUEST, QUEUE_FULL, SCHEMA_MISMATCH.
 ]]
+--@include admission
 --@include clock
 --@include creation
 --@include health
@@ -15,13 +17,14 @@ Errors: INVALID_REQUEST, SCHEMA_MISMATCH.
 --@include replies
 --@include requests
 --@include status
-local given = ARGV[1]
-local items, new_ids, invalid = parse_rollouts(2)
+local given, limits = ARGV[1], ARGV[2]
+local items, new_ids, invalid = parse_rollouts(3)
 local failure = open(given, next(new_ids) and "refusable" or "always")
 if failure then
   return failure
 end
 settle_due(SETTLE_FEW)
+invalid = invalid or check_room(limits, items, new_ids)
 if invalid then
   return invalid
 end

@@ -94,8 +94,12 @@ def target(redis_url: str | None, namespace: str | None) -> Target:
 
 
 @asynccontextmanager
-async def opened(target: Target) -> "AsyncGenerator[RedisLightningStore, None]":
+async def opened(target: Target, max_queued: int | None = None) -> "AsyncGenerator[RedisLightningStore, None]":
     """The store of a target, open; a server that does not answer is told at once, not after retries.
+
+    Args:
+        target: The store.
+        max_queued: Most rollouts that may wait in each queue; None = no limit.
 
     Raises:
         StoreUnavailableError: The server cannot be reached.
@@ -106,19 +110,21 @@ async def opened(target: Target) -> "AsyncGenerator[RedisLightningStore, None]":
     from lightning_store.serverinfo import check_reachable  # noqa: PLC0415
 
     await asyncio.to_thread(check_reachable, target.url)
-    store = open_store(target.url, target.namespace)
+    store = open_store(target.url, target.namespace, max_queued=max_queued)
     try:
         yield store
     finally:
         await store.close()
 
 
-def with_store(target: Target, work: "Callable[[RedisLightningStore], Coroutine[Any, Any, T]]") -> T:
+def with_store(
+    target: Target, work: "Callable[[RedisLightningStore], Coroutine[Any, Any, T]]", max_queued: int | None = None
+) -> T:
     """Run a coroutine function on the open store and return what it returns."""
     import asyncio  # noqa: PLC0415 - keeps `--help` fast
 
     async def run() -> T:
-        async with opened(target) as store:
+        async with opened(target, max_queued) as store:
             return await work(store)
 
     return asyncio.run(run())

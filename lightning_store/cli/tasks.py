@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from lightning_store.clock import RandomIds
 from lightning_store.errors import InvalidRequestError
+from lightning_store.payloads import DEFAULT_LIMITS
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
 from lightning_store.requests import new_rollout
 
@@ -38,7 +39,7 @@ class Tasks:
     bad_lines: list[BadLine] = field(default_factory=list[BadLine])
 
 
-def read_tasks(lines: Iterable[bytes], defaults: dict[str, Any], *, whole_requests: bool) -> Tasks:
+def read_tasks(lines: Iterable[bytes], defaults: dict[str, Any], *, whole_requests: bool, first_line: int = 1) -> Tasks:
     """Requests from lines of JSON; empty lines are passed over.
 
     Args:
@@ -46,9 +47,10 @@ def read_tasks(lines: Iterable[bytes], defaults: dict[str, Any], *, whole_reques
         defaults: Fields of every request but `input`; `config` is a mapping.
         whole_requests: Each line is an object with the fields of EnqueueRolloutRequest, which win over the defaults
             (those of `config` one by one); else each line is an input.
+        first_line: Number of the first of these lines.
     """
     tasks = Tasks()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=first_line):
         text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
         if not text:
             continue
@@ -72,7 +74,9 @@ def check_request(fields: dict[str, Any]) -> EnqueueRolloutRequest:
     if isinstance(fields.get("config"), dict):
         _refuse_unknown(fields["config"], _CONFIG_FIELDS, "config.")
     request = EnqueueRolloutRequest.model_validate(fields)
-    new_rollout(request, _IDS)
+    new = new_rollout(request, _IDS)
+    DEFAULT_LIMITS.task(new.input, "input")
+    DEFAULT_LIMITS.metadata(new.metadata, "metadata")
     return request
 
 

@@ -119,9 +119,9 @@ def test_update_of_an_attempt_answers_for_the_attempt_that_was_the_latest(world)
 @pytest.mark.parametrize("digest", ["", "same"])
 def test_enqueue_changes_nothing(world, digest):
     items = [*new_rollout("ro-1", digest=digest), *new_rollout("ro-2", digest=digest)]
-    world.call("enqueue_many_rollouts", rollouts=items)
+    world.call("enqueue_many_rollouts", limits="", rollouts=items)
 
-    again = world.call("enqueue_many_rollouts", rollouts=items)
+    again = world.call("enqueue_many_rollouts", limits="", rollouts=items)
 
     assert [reply[0] for reply in again] == ["ro-1", "ro-2"]
     assert world.changes() == {}
@@ -132,14 +132,14 @@ def test_creation_that_arrives_after_its_deletion_creates_nothing_for_as_long_as
     world, age, comes_back
 ):
     items = new_rollout("ro-1", resources="rs-1")
-    [created] = world.call("enqueue_many_rollouts", rollouts=items)
+    [created] = world.call("enqueue_many_rollouts", limits="", rollouts=items)
     world.call("cancel_rollouts", token="t1", group="", statuses="*", rollout_ids=["ro-1"])
     later = {"now": f"{1000 + age}.000000"}
     spans = {"spans": [world.keys.spans("ro-1")], "items": ["ro-1", world.keys.span_ids("ro-1"), ""]}
     world.call("delete_rollouts", token="t2", **spans, **later)
     world.changes()
 
-    again = world.call("enqueue_many_rollouts", rollouts=items, **later)
+    again = world.call("enqueue_many_rollouts", limits="", rollouts=items, **later)
     assert (again != [created]) is comes_back
     assert world.client.exists(world.keys.control("rollout", "ro-1")) == comes_back
     if not comes_back:
@@ -151,12 +151,12 @@ def test_creation_that_arrives_after_its_deletion_creates_nothing_for_as_long_as
 
 def test_caller_may_use_an_id_of_his_own_again_after_deletion(world):
     items = new_rollout("mine", digest="same")
-    world.call("enqueue_many_rollouts", rollouts=items)
+    world.call("enqueue_many_rollouts", limits="", rollouts=items)
     world.call("cancel_rollouts", token="t1", group="", statuses="*", rollout_ids=["mine"])
     spans = {"spans": [world.keys.spans("mine")], "items": ["mine", world.keys.span_ids("mine"), ""]}
     world.call("delete_rollouts", token="t2", **spans)
 
-    world.call("enqueue_many_rollouts", rollouts=items)
+    world.call("enqueue_many_rollouts", limits="", rollouts=items)
     assert world.client.exists(world.keys.control("rollout", "mine"))
 
 

@@ -218,7 +218,8 @@ def test_header_describes_answer_and_errors(path):
     told = set(re.findall(r"[A-Z]+_[A-Z_]+", header.rpartition("Errors:")[2]))
     text = load_script(path.stem, Settings()).text
     used = {"not_found": "ROLLOUT_NOT_FOUND", "attempt_not_found": "ATTEMPT_NOT_FOUND", "open": "SCHEMA_MISMATCH",
-            "check_rollout": "INVALID_REQUEST", "parse_rollouts": "INVALID_REQUEST"}  # fmt: skip
+            "check_rollout": "INVALID_REQUEST", "parse_rollouts": "INVALID_REQUEST",
+            "check_room": "QUEUE_FULL"}  # fmt: skip
     raised = {code for name, code in used.items() if name in words_of(path)}
     raised |= set(re.findall(r'error_reply\("([A-Z_]+) ', code_of(path)))
     assert told == raised

@@ -82,6 +82,8 @@ class AttemptOperations(RolloutOperations):
                 "resources_version": resources_version,
             }
         )
+        if "metadata" in changes:
+            self._payloads.metadata(changes["metadata"], "metadata")
         now = self._begin(rollout_id)
         stored = self._state.rollout(rollout_id)
         if stored.latest_id is None:
@@ -114,6 +116,8 @@ class AttemptOperations(RolloutOperations):
         check_free_id(worker_id, "worker_id")
         pairs = check_pairs(attempts, "attempts")
         copied = worker_stats(UNSET if stats is None else stats)
+        if not isinstance(copied, Unset):
+            self._payloads.metadata(copied, "stats")
         now = self._begin(*(rollout_id for rollout_id, _ in pairs))
         self._heartbeat(worker_id, copied, now)
         return [self._renew(worker_id, *pair, now) for pair in pairs]
@@ -135,6 +139,8 @@ class AttemptOperations(RolloutOperations):
         """See the contract."""
         check_free_id(worker_id, "worker_id")
         stats = worker_stats(heartbeat_stats)
+        if not isinstance(stats, Unset):
+            self._payloads.metadata(stats, "heartbeat_stats")
         return copy_record(self._heartbeat(worker_id, stats, self._time.note()))
 
     def _heartbeat(self, worker_id: str, stats: dict[str, Any] | Unset, now: float) -> Worker:

@@ -3,13 +3,16 @@
 import math
 from typing import Any
 
+from lightning_store.admission import MaxQueued
 from lightning_store.backends.memory.namespace_clock import NamespaceClock
+from lightning_store.backends.memory.room import RoomLine
 from lightning_store.backends.memory.spans import SpanMemory, SpanSizeEstimator
 from lightning_store.backends.memory.state import FEW, MemoryState
 from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWaits, Wait
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
 from lightning_store.contract import Capabilities
+from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import check_seconds
 
 
@@ -26,6 +29,11 @@ class MemoryCore(BaseStore):
         safe_memory_threshold: float | None = None,
         span_size_estimator: SpanSizeEstimator | None = None,
         memory_capacity_bytes: int | None = None,
+        max_queued: MaxQueued = None,
+        max_task_bytes: int | None = DEFAULT_LIMITS.max_task_bytes,
+        max_span_bytes: int | None = DEFAULT_LIMITS.max_span_bytes,
+        max_resources_bytes: int | None = DEFAULT_LIMITS.max_resources_bytes,
+        max_metadata_bytes: int | None = DEFAULT_LIMITS.max_metadata_bytes,
     ) -> None:
         """Make an empty store.
 
@@ -39,18 +47,28 @@ class MemoryCore(BaseStore):
             safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
             span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
             memory_capacity_bytes: What the spans may take in all; None = the memory of this machine.
+            max_queued: Most rollouts that may wait in a queue, see `enqueue_many_rollouts`: an integer for each queue,
+                or a mapping by queue, others without a limit. None = no limits.
+            max_task_bytes: Most bytes of an input, as JSON; None = no limit.
+            max_span_bytes: The same of a span.
+            max_resources_bytes: The same of a resources snapshot.
+            max_metadata_bytes: The same of metadata of a rollout or attempt, and of heartbeat stats.
 
         Raises:
-            InvalidRequestError: A threshold is out of bounds.
+            InvalidRequestError: A threshold or limit is out of bounds.
         """
-        super().__init__(ids=ids)
+        payloads = PayloadLimits(max_task_bytes, max_span_bytes, max_resources_bytes, max_metadata_bytes)
+        super().__init__(ids=ids, max_queued=max_queued, payloads=payloads)
         self._clock = clock or SystemClock()
         grace_seconds = check_seconds(grace_seconds, "grace_seconds")
         self._time = NamespaceClock(self._clock.now, grace_seconds)
         self._line = ClaimLine()
+        self._room = RoomLine()
         self._finish_waits = FinishWaits()
         self._completion_waits: set[Wait] = set()
-        self._state = MemoryState(self._time, grace_seconds, on_push=self._line.call, on_finish=self._on_finish)
+        self._state = MemoryState(
+            self._time, grace_seconds, on_push=self._line.call, on_room=self._room.call, on_finish=self._on_finish
+        )
         self._alarm = Alarm(self._seconds_left, self._settle_on_time)
         self._span_memory = SpanMemory(
             eviction_threshold=eviction_memory_threshold,
@@ -87,6 +105,7 @@ class MemoryCore(BaseStore):
         """End all waits: they answer with what there is. The store can still be read and written."""
         self._is_closed = True
         self._line.call_all()
+        self._room.call_all()
         self._finish_waits.wake_all()
         for wait in self._completion_waits:
             wait.wake()

@@ -27,15 +27,17 @@ class Queue:
 class Queues:
     """All queues of a store, by name."""
 
-    def __init__(self, on_push: Callable[[str], None]) -> None:
+    def __init__(self, on_push: Callable[[str], None], on_room: Callable[[str], None]) -> None:
         """Make no queue yet.
 
         Args:
             on_push: Called with the name of a queue that gets a live entry.
+            on_room: Called with the name of a queue that loses one.
         """
         self._queues: dict[str, Queue] = {}
         self._delayed = TimeIndex()
         self._on_push = on_push
+        self._on_room = on_room
 
     def items(self) -> list[tuple[str, Queue]]:
         """The queues that ever had an entry, by name."""
@@ -65,6 +67,7 @@ class Queues:
         queue = self._named(name)
         if id in queue.entries:
             queue.live -= 1
+            self._on_room(name)
         elif self._delayed.discard(id):
             queue.delayed -= 1
 
@@ -83,6 +86,7 @@ class Queues:
     def claimed(self, name: str) -> None:
         """An entry that was popped lived."""
         self._named(name).live -= 1
+        self._on_room(name)
 
     def forget(self, name: str, id: str) -> None:
         """Drop the void entry of a rollout that is deleted."""

@@ -1,17 +1,19 @@
 """Operations that create, change and remove rollouts of the memory store."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from lightning_store import lifecycle
+from lightning_store.admission import check_room
 from lightning_store.backends.memory.claims import attempted
 from lightning_store.backends.memory.copies import copy_record
 from lightning_store.backends.memory.queries import RolloutQueries
 from lightning_store.backends.memory.state import FEW
 from lightning_store.backends.memory.stored import StoredRollout
 from lightning_store.contract import UNSET, Unset
-from lightning_store.errors import InvalidRequestError, RolloutNotFoundError
+from lightning_store.errors import InvalidRequestError, QueueFullError, RolloutNotFoundError
 from lightning_store.query import query_rollouts
 from lightning_store.records import (
     DEFAULT_QUEUE,
@@ -28,6 +30,7 @@ from lightning_store.requests import (
     check_ids,
     check_lease,
     check_prune,
+    check_timeout,
     check_worker_id,
     is_name,
     new_rollout,
@@ -41,17 +44,51 @@ class RolloutOperations(RolloutQueries):
 
     # -- creation ----------------------------------------------------------------------------------------------------
 
-    async def enqueue_many_rollouts(self, rollouts: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
+    async def enqueue_many_rollouts(
+        self, rollouts: Sequence[EnqueueRolloutRequest], *, timeout: float = 0
+    ) -> list[Rollout]:
         """See the contract."""
+        seconds = check_timeout(timeout)
         wanted = [self._new_rollout(request) for request in rollouts]
         if not wanted:
             return []
+        for place, new in enumerate(wanted):
+            self._check_payloads(new, f"rollouts[{place}]." if len(wanted) > 1 else "")
+        names = tuple(self._queue_limits.among(new.queue for new in wanted))
+        may_wait = seconds > 0 and not self._is_closed
+        if not (may_wait and self._room.is_waited_for(names)):
+            try:
+                return self._enqueue(wanted)
+            except QueueFullError:
+                if not may_wait:
+                    raise
+        return await self._enqueue_in_line(wanted, names, seconds)
+
+    async def _enqueue_in_line(self, wanted: list[NewRollout], names: tuple[str, ...], seconds: float) -> list[Rollout]:
+        """Enqueue when there is room, behind those that wait for the same queues."""
+        wait = self._room.join(names, seconds)
+        try:
+            while True:
+                await wait.woken()
+                # No await from here to the return: a cancellation cannot come between an enqueue and its answer.
+                is_last_look = wait.is_over or self._is_closed
+                if is_last_look or self._room.is_first(wait):
+                    try:
+                        return self._enqueue(wanted)
+                    except QueueFullError:
+                        if is_last_look:
+                            raise
+        finally:
+            self._room.leave(wait)
+
+    def _enqueue(self, wanted: list[NewRollout]) -> list[Rollout]:
         now = self._begin()
         digests: dict[str, str | None] = {}
         for new in wanted:
             self._check_id(new)
             if digests.setdefault(new.rollout_id, new.digest) != new.digest:
                 raise InvalidRequestError(f"rollout_id: {new.rollout_id} is given twice for different tasks")
+        self._check_room(wanted)
         answers = []
         for new in wanted:
             stored = self._state.rollouts.get(new.rollout_id)
@@ -87,6 +124,7 @@ class RolloutOperations(RolloutQueries):
             queue=queue,
         )
         new = self._new_rollout(request)
+        self._check_payloads(new, "")
         worker_id, lease_seconds = check_worker_id(worker_id), check_lease(lease_seconds)
         now = self._begin()
         self._check_id(new)
@@ -120,6 +158,16 @@ class RolloutOperations(RolloutQueries):
             raise InvalidRequestError(
                 f"rollout_id: {new.rollout_id} exists with another input or config; expected a new id or the same task"
             )
+
+    def _check_room(self, wanted: list[NewRollout]) -> None:
+        queues = {new.rollout_id: new.queue for new in wanted if new.rollout_id not in self._state.rollouts}
+        counts = Counter(queues.values())
+        check_room(self._queue_limits.among(counts), {name: self._state.queues.live(name) for name in counts}, counts)
+
+    def _check_payloads(self, new: NewRollout, prefix: str) -> None:
+        self._payloads.task(new.input, f"{prefix}input")
+        if new.metadata:
+            self._payloads.metadata(new.metadata, f"{prefix}metadata")
 
     def _create(self, new: NewRollout, status: RolloutStatus, now: float) -> StoredRollout:
         record = Rollout.model_construct(
@@ -168,6 +216,10 @@ class RolloutOperations(RolloutQueries):
                 "metadata": metadata,
             }
         )
+        if "input" in changes:
+            self._payloads.task(changes["input"], "input")
+        if "metadata" in changes:
+            self._payloads.metadata(changes["metadata"], "metadata")
         now = self._begin(rollout_id)
         stored = self._state.rollouts.get(rollout_id)
         if stored is None:

@@ -43,6 +43,7 @@ class MemoryState:
         grace_seconds: float,
         *,
         on_push: Callable[[str], None],
+        on_room: Callable[[str], None],
         on_finish: Callable[[str], None],
     ) -> None:
         """Hold nothing yet.
@@ -51,6 +52,7 @@ class MemoryState:
             clock: The time of operations.
             grace_seconds: How much later silence may end after an outage.
             on_push: Called with the name of a queue that gets an entry.
+            on_room: Called with the name of a queue that loses an entry.
             on_finish: Called with the id of a rollout that finishes or is deleted.
         """
         self.clock = clock
@@ -62,7 +64,7 @@ class MemoryState:
         self.created = CreationIndex()
         self.by_status: dict[RolloutStatus, CreationIndex] = {status: CreationIndex() for status in ROLLOUT_STATUSES}
         self.by_group: defaultdict[str, CreationIndex] = defaultdict(CreationIndex)
-        self.queues = Queues(on_push)
+        self.queues = Queues(on_push, on_room)
         self.deadlines = TimeIndex()
         self.log = CompletionLog()
         self.finish_order: OrderedDict[str, None] = OrderedDict()

@@ -35,6 +35,8 @@ class InMemoryLightningStore(AttemptOperations):
     async def add_many_spans(self, spans: Sequence[Span], *, renumber: bool = False) -> list[Span]:
         """See the contract."""
         check_spans(spans)
+        for place, span in enumerate(spans):
+            self._payloads.span(span, place)
         groups: dict[tuple[str, str], dict[int, Span]] = {}
         for place, span in enumerate(spans):
             groups.setdefault((span.rollout_id, span.attempt_id), {})[place] = span
@@ -154,7 +156,7 @@ class InMemoryLightningStore(AttemptOperations):
 
     async def add_resources(self, resources: NamedResources) -> ResourcesUpdate:
         """See the contract."""
-        copied = check_resources(resources)
+        copied = self._checked(resources)
         now = self._time.note()
         while (resources_id := self.ids.resources_id()) in self._state.resources:
             pass
@@ -163,8 +165,13 @@ class InMemoryLightningStore(AttemptOperations):
     async def update_resources(self, resources_id: str, resources: NamedResources) -> ResourcesUpdate:
         """See the contract."""
         check_free_id(resources_id, "resources_id")
-        copied = check_resources(resources)
+        copied = self._checked(resources)
         return self._publish(resources_id, copied, self._begin())
+
+    def _checked(self, resources: NamedResources) -> NamedResources:
+        copied = check_resources(resources)
+        self._payloads.resources({name: value.model_dump() for name, value in copied.items()})
+        return copied
 
     def _publish(self, resources_id: str, resources: NamedResources, now: float) -> ResourcesUpdate:
         before = self._state.resources.get(resources_id)

@@ -8,7 +8,7 @@ from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import RedisCore
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import AttemptNotFoundError, RolloutNotFoundError
-from lightning_store.jsonvalue import copy_mapping, dump_json
+from lightning_store.jsonvalue import compressed, copy_mapping
 from lightning_store.records import Attempt, AttemptStatus, LeaseState, PaginatedResult, SortOrder
 from lightning_store.requests import attempt_changes, check_free_id, check_pairs, is_free_id, is_name
 
@@ -63,6 +63,7 @@ class AttemptOperations(RedisCore):
                 "resources_version": resources_version,
             }
         )
+        body = compressed(self._payloads.metadata(changes["metadata"], "metadata")) if "metadata" in changes else ""
         check_known(rollout_id, attempt_id)
         reply = await self._run(
             "update_attempt",
@@ -71,7 +72,7 @@ class AttemptOperations(RedisCore):
             rollout_id=rollout_id,
             attempt_id=attempt_id,
             status=changes.get("status", ""),
-            metadata=dump_json(changes["metadata"]) if "metadata" in changes else "",
+            metadata=body,
             changes=codec.attempt_change_arguments(changes),
         )
         return codec.attempt(rollout_id, reply)
@@ -96,7 +97,7 @@ class AttemptOperations(RedisCore):
         """See the contract."""
         check_free_id(worker_id, "worker_id")
         pairs = check_pairs(attempts, "attempts")
-        body = b"" if stats is None else dump_json(copy_mapping(stats, "stats"))
+        body = b"" if stats is None else compressed(self._payloads.metadata(copy_mapping(stats, "stats"), "stats"))
         reply = await self._run(
             "renew",
             now=self._now(),

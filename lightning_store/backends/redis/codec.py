@@ -3,12 +3,13 @@
 Replies are what our own scripts wrote, so records are constructed from them without validating again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
 from lightning_store.errors import InternalStoreError
-from lightning_store.jsonvalue import dump_json, load_json
+from lightning_store.jsonvalue import compressed, load_json
+from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.records import (
     DEFAULT_QUEUE,
     Attempt,
@@ -74,8 +75,24 @@ def _changed_config_fields(config: RolloutConfig) -> dict[str, str]:
     }
 
 
-def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
-    """The run of arguments that lua/shared/requests.lua reads."""
+def many_rollouts_arguments(new: Sequence[NewRollout], payloads: PayloadLimits) -> Iterator[list[str | bytes | int]]:
+    """The runs of arguments that lua/shared/requests.lua reads.
+
+    Raises:
+        InvalidRequestError: A payload is too large.
+    """
+    for place, each in enumerate(new):
+        yield new_rollout_arguments(each, payloads, f"rollouts[{place}]." if len(new) > 1 else "")
+
+
+def new_rollout_arguments(
+    new: NewRollout, payloads: PayloadLimits = DEFAULT_LIMITS, prefix: str = ""
+) -> list[str | bytes | int]:
+    """The run of arguments that lua/shared/requests.lua reads; `prefix` stands before the names of fields in errors.
+
+    Raises:
+        InvalidRequestError: A payload is too large.
+    """
     fields = _changed_config_fields(new.config)
     if new.mode:
         fields["mode"] = new.mode
@@ -85,8 +102,9 @@ def new_rollout_arguments(new: NewRollout) -> list[str | bytes | int]:
         fields["queue"] = new.queue
     if new.group_id:
         fields["group"] = new.group_id
-    metadata = dump_json(new.metadata) if new.metadata else b""
-    head = (new.rollout_id, new.digest or "", dump_json(new.input), metadata, new.group_id or "", len(fields))
+    task = compressed(payloads.task(new.input, f"{prefix}input"))
+    metadata = compressed(payloads.metadata(new.metadata, f"{prefix}metadata")) if new.metadata else b""
+    head = (new.rollout_id, new.digest or "", task, metadata, new.group_id or "", len(fields))
     return [*head, *chain.from_iterable(fields.items())]
 
 
@@ -243,9 +261,13 @@ def span_id_argument(span_id: str) -> str:
     return ":" + span_id
 
 
-def span_payload(span: Span) -> bytes:
-    """The span without what its stream entry holds apart."""
-    return dump_json(span.model_dump(exclude={"rollout_id", "attempt_id", "sequence_id"}))
+def span_payload(span: Span, payloads: PayloadLimits = DEFAULT_LIMITS, place: int = 0) -> bytes:
+    """The span without what its stream entry holds apart.
+
+    Raises:
+        InvalidRequestError: It is too large; `place` is its place in the call.
+    """
+    return compressed(payloads.span(span, place))
 
 
 def span(rollout_id: str, flat: Sequence[bytes]) -> Span:

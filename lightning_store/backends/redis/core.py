@@ -6,16 +6,19 @@ from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final
 
+from lightning_store.admission import MaxQueued
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
 from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
 from lightning_store.backends.redis.settings import settings_for
+from lightning_store.backends.redis.turns import Turns
 from lightning_store.backends.redis.waiting import CompletionFeed, WakeLine
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource
 from lightning_store.contract import Capabilities
 from lightning_store.errors import InvalidRequestError
+from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import is_name
 
 CHUNK: Final = 200
@@ -27,6 +30,7 @@ class LoopState:
 
     def __init__(self) -> None:
         self.lines: defaultdict[tuple[str, ...], WakeLine] = defaultdict(WakeLine)
+        self.producers: defaultdict[tuple[str, ...], Turns] = defaultdict(lambda: Turns(at_once=1))
         self.feed: CompletionFeed | None = None
         self.background: set[asyncio.Future[None]] = set()
 
@@ -47,6 +51,11 @@ class RedisCore(BaseStore):
         max_connections: int = 32,
         socket_seconds: float = 10.0,
         retry_seconds: float = 30.0,
+        max_queued: MaxQueued = None,
+        max_task_bytes: int | None = DEFAULT_LIMITS.max_task_bytes,
+        max_span_bytes: int | None = DEFAULT_LIMITS.max_span_bytes,
+        max_resources_bytes: int | None = DEFAULT_LIMITS.max_resources_bytes,
+        max_metadata_bytes: int | None = DEFAULT_LIMITS.max_metadata_bytes,
     ) -> None:
         """Make a store; connections are opened when first used.
 
@@ -65,11 +74,18 @@ class RedisCore(BaseStore):
             socket_seconds: Longest time for one command, connecting included.
             retry_seconds: For how long a call is repeated before StoreUnavailableError; its first try alone may take
                 `socket_seconds` if that is longer. Waiting calls raise it when both and their own limit are over.
+            max_queued: Most rollouts that this store lets wait in a queue, see `enqueue_many_rollouts`: an integer for
+                each queue, or a mapping by queue, others without a limit. None = no limits.
+            max_task_bytes: Most bytes of JSON of an input, before compression; None = what Redis takes.
+            max_span_bytes: The same of a span.
+            max_resources_bytes: The same of a resources snapshot.
+            max_metadata_bytes: The same of metadata of a rollout or attempt, and of heartbeat stats.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
         """
-        super().__init__(ids=ids)
+        payloads = PayloadLimits(max_task_bytes, max_span_bytes, max_resources_bytes, max_metadata_bytes)
+        super().__init__(ids=ids, max_queued=max_queued, payloads=payloads)
         self._keys = Keys(namespace)
         self._clock = clock
         longest = max(retry_seconds, socket_seconds)

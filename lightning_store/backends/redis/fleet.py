@@ -8,7 +8,7 @@ from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import chunks
 from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.contract import UNSET, Unset
-from lightning_store.jsonvalue import dump_json
+from lightning_store.jsonvalue import compressed
 from lightning_store.records import (
     ExpiryReport,
     FilterLogic,
@@ -47,9 +47,8 @@ class FleetOperations(QueryOperations):
 
     async def _set_resources(self, resources_id: str, resources: NamedResources, *, token: str) -> ResourcesUpdate:
         plain = {name: value.model_dump() for name, value in check_resources(resources).items()}
-        reply = await self._run(
-            "set_resources", now=self._now(), token=token, resources_id=resources_id, body=dump_json(plain)
-        )
+        body = compressed(self._payloads.resources(plain))
+        reply = await self._run("set_resources", now=self._now(), token=token, resources_id=resources_id, body=body)
         return codec.resources(resources_id, reply)
 
     async def get_resources_by_id(self, resources_id: str) -> ResourcesUpdate | None:
@@ -99,11 +98,13 @@ class FleetOperations(QueryOperations):
     async def update_worker(self, worker_id: str, heartbeat_stats: dict[str, Any] | Unset = UNSET) -> Worker:
         """See the contract."""
         stats = worker_stats(heartbeat_stats)
+        unset = isinstance(stats, Unset)
+        body = "" if unset else compressed(self._payloads.metadata(stats, "heartbeat_stats"))
         reply = await self._run(
             "update_worker",
             now=self._now(),
             worker_id=check_free_id(worker_id, "worker_id"),
-            stats="" if isinstance(stats, Unset) else dump_json(stats),
+            stats=body,
         )
         return codec.worker(reply)
 

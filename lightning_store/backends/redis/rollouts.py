@@ -1,16 +1,16 @@
 """Rollouts in Redis: creating, changing, cancelling and removing them."""
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.claims import ClaimOperations
 from lightning_store.backends.redis.core import CHUNK, chunks, names_only
+from lightning_store.backends.redis.enqueue import EnqueueOperations
 from lightning_store.backends.redis.queries import QueryOperations
 from lightning_store.contract import UNSET, Unset
 from lightning_store.errors import RolloutNotFoundError
-from lightning_store.jsonvalue import dump_json
+from lightning_store.jsonvalue import compressed
 from lightning_store.records import (
     DEFAULT_QUEUE,
     AttemptedRollout,
@@ -31,10 +31,8 @@ from lightning_store.requests import (
     rollout_changes,
 )
 
-_CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
-
-class RolloutOperations(QueryOperations, ClaimOperations):
+class RolloutOperations(QueryOperations, ClaimOperations, EnqueueOperations):
     """The operations of the contract on rollouts that change something."""
 
     async def start_rollout(
@@ -69,21 +67,9 @@ class RolloutOperations(QueryOperations, ClaimOperations):
             attempt_id=self.ids.attempt_id(),
             worker_id=check_worker_id(worker_id) or "",
             lease=codec.seconds(check_lease(lease_seconds)),
-            rollout=codec.new_rollout_arguments(new),
+            rollout=codec.new_rollout_arguments(new, self._payloads),
         )
         return codec.attempted(reply)
-
-    async def enqueue_many_rollouts(self, rollouts: Sequence[EnqueueRolloutRequest]) -> list[Rollout]:
-        """See the contract."""
-        new = [new_rollout(request, self.ids) for request in rollouts]
-        if not new:
-            return []
-        arguments = [*chain.from_iterable(map(codec.new_rollout_arguments, new))]
-        replies = await self._run("enqueue_many_rollouts", now=self._now(), rollouts=arguments)
-        return [
-            codec.created_rollout(each, *reply) if len(reply) == _CREATED else codec.rollout(reply, with_attempt=False)
-            for each, reply in zip(new, replies, strict=True)
-        ]
 
     async def start_attempt(
         self, rollout_id: str, worker_id: str | None = None, *, lease_seconds: float | None = None
@@ -129,14 +115,16 @@ class RolloutOperations(QueryOperations, ClaimOperations):
         for name, field in (("mode", "mode"), ("resources_id", "resources")):
             if name in changes:
                 fields[field] = changes[name] or ""
+        task = compressed(self._payloads.task(changes["input"], "input")) if "input" in changes else ""
+        body = compressed(self._payloads.metadata(changes["metadata"], "metadata")) if "metadata" in changes else ""
         reply = await self._run(
             "update_rollout",
             now=self._now(),
             token=self.ids.token(),
             rollout_id=rollout_id,
             status=changes.get("status", ""),
-            task=dump_json(changes["input"]) if "input" in changes else "",
-            metadata=dump_json(changes["metadata"]) if "metadata" in changes else "",
+            task=task,
+            metadata=body,
             changes=[part for pair in fields.items() for part in pair],
         )
         return codec.rollout(reply, with_attempt=False)

@@ -9,6 +9,7 @@ from lightning_store.backends.redis.attempts import check_known
 from lightning_store.backends.redis.core import RedisCore, chunks, names_only
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.errors import RolloutNotFoundError
+from lightning_store.payloads import PayloadLimits
 from lightning_store.records import FilterLogic, PaginatedResult, SortOrder
 from lightning_store.requests import check_ids, check_pairs, check_spans, is_name
 from lightning_store.rewards import reward_of
@@ -25,7 +26,7 @@ class SpanOperations(RedisCore):
     async def add_many_spans(self, spans: Sequence[Span], *, renumber: bool = False) -> list[Span]:
         """See the contract. A group of over 500 spans or 4 MB is stored in several atomic steps."""
         check_spans(spans)
-        batches = [batch for group in _grouped(spans) for batch in _batched(group)]
+        batches = [batch for group in _grouped(spans, self._payloads) for batch in _batched(group)]
         unknown = [_unknown(batch[0][0]) for batch in batches]
         known = [batch for batch, bad in zip(batches, unknown, strict=True) if bad is None]
         rollouts = ",".join({batch[0][0].rollout_id: None for batch in known})
@@ -180,12 +181,12 @@ class SpanOperations(RedisCore):
 _Batch = Sequence[tuple[Span, int, bytes]]
 
 
-def _grouped(spans: Sequence[Span]) -> list[list[tuple[Span, int, bytes]]]:
+def _grouped(spans: Sequence[Span], payloads: PayloadLimits) -> list[list[tuple[Span, int, bytes]]]:
     """Spans with their positions and payloads by rollout and attempt, in order of first appearance."""
     groups: dict[tuple[str, str], list[tuple[Span, int, bytes]]] = {}
     for position, span in enumerate(spans):
         group = groups.setdefault((span.rollout_id, span.attempt_id), [])
-        group.append((span, position, codec.span_payload(span)))
+        group.append((span, position, codec.span_payload(span, payloads, position)))
     return list(groups.values())
 
 
