@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from lightning_store.background import LoopThread, callable_from_any_thread
 from lightning_store.contract import LightningStore
-from lightning_store.delivery import BUFFER_FULL, UNATTRIBUTED, UNAVAILABLE, Loss, approximate_bytes, deliver
+from lightning_store.delivery import BUFFER_FULL, REFUSED, UNATTRIBUTED, UNAVAILABLE, Loss, approximate_bytes, deliver
 from lightning_store.scope import Identity, detached_context, identity_of
 
 logger = logging.getLogger("lightning_store")
@@ -263,7 +263,8 @@ class LightningSpanExporter(SpanExporter):
                     self._lost.popitem(last=False)
             if is_first:
                 rollout_id, attempt_id = identity or (None, None)
-                logger.warning(
+                logger.log(
+                    logging.ERROR if loss.reason == REFUSED else logging.WARNING,
                     "span lost rollout=%s attempt=%s count=%d reason=%s detail=%s (further ones are counted only)",
                     rollout_id, attempt_id, loss.count, loss.reason, loss.detail,
                 )  # fmt: skip

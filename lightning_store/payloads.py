@@ -5,9 +5,13 @@ from typing import Any, Final
 
 from lightning_store.errors import InvalidRequestError
 from lightning_store.jsonvalue import encode_json
+from lightning_store.requests import check_limit
 from lightning_store.spans import Span
 
 MIB: Final = 1 << 20
+
+LEAST_BYTES: Final = 1024
+"""Smallest limit: what runners write of themselves, such as the stats of their heartbeats, has to fit."""
 
 _STORED_APART: Final = {"rollout_id", "attempt_id", "sequence_id"}
 
@@ -31,8 +35,8 @@ class PayloadLimits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidRequestError(f"{field.name}: expected an integer of at least 1 or None, got {value!r}")
+            if value is not None:
+                check_limit(value, field.name, LEAST_BYTES)
 
     def task(self, value: Any, what: str) -> bytes:
         """The JSON of an input; `what` names it in the error.

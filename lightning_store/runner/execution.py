@@ -17,7 +17,7 @@ from opentelemetry.trace import StatusCode
 
 from lightning_store.contract import UNSET, Unset
 from lightning_store.delivery import UNAVAILABLE
-from lightning_store.errors import ResourcesNotFoundError
+from lightning_store.errors import InvalidRequestError, ResourcesNotFoundError
 from lightning_store.records import Attempt, AttemptedRollout, AttemptStatus, ResourcesUpdate
 from lightning_store.runner.calling import Outcome, start_agent
 from lightning_store.runner.failure import describe, record
@@ -200,9 +200,17 @@ class Execution:
         if facts:
             stored = await self._patiently(self._stored_attempt)  # the agent may have written some of its own
             metadata = {**((stored and stored.metadata) or {}), **facts}
-        await self._patiently(
-            lambda: self._around.store.update_attempt(*self._held.pair, status=status, metadata=metadata)
-        )
+        update = self._around.store.update_attempt
+        try:
+            await self._patiently(lambda: update(*self._held.pair, status=status, metadata=metadata))
+        except InvalidRequestError as error:
+            if not facts:
+                raise
+            # What the agent has written may leave no room for these facts, and the end of the attempt counts more.
+            logger.error(  # noqa: TRY400 - the traceback would tell nothing more
+                "rollout=%s attempt=%s: its end is reported without %s: %s", *self._held.pair, ", ".join(facts), error
+            )
+            await self._patiently(lambda: update(*self._held.pair, status=status))
 
     async def _flush(self, timeout: float) -> dict[str, Any]:
         """Wait until all spans are stored or lost; what was lost, for the metadata."""

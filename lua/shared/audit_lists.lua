@@ -30,9 +30,10 @@ end
 
 local function check_tokens(name)
   local tokens, live = redis.call("LLEN", key("wake", name)), math.max(0, counter("queue:" .. name) or 0)
-  if tokens > live then
+  local most = math.max(live, math.min(1, counter("delayed:" .. name) or 0))
+  if tokens > most then
     find("counter", "wake:" .. name, "has " .. tokens .. " tokens for " .. live .. " entries", function()
-      redis.call("LTRIM", key("wake", name), tokens - live, -1)
+      redis.call("LTRIM", key("wake", name), tokens - most, -1)
     end)
   end
 end

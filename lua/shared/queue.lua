@@ -27,6 +27,7 @@ local function enter_queue(rollout, delay)
     change(rollout, "since", text_of(now + delay))
     redis.call("ZADD", key("delayed"), rollout.since, rollout.id)
     count(rollout, "delayed", 1)
+    offer(queue_name(rollout), 1) -- whoever waits claims, finds nothing, and learns when the delay is over
   else
     change(rollout, "since", now_text)
     enlist(rollout)

@@ -1,6 +1,7 @@
 --@include keys
--- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, popped by waiting
--- workers. A token is a hint only; who gets it claims by script. Entering a queue: queue.lua.
+-- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, or one for delayed retries
+-- when nothing lives; popped by waiting workers. A token is a hint only; who gets it claims by script. Entering a queue:
+-- queue.lua.
 local function queue_name(rollout)
   return rollout.queue or "default"
 end
@@ -17,14 +18,16 @@ local function offer(name, live)
   end
 end
 
--- One live entry less, and no token too many: it would wake somebody in vain.
+-- One live entry or delayed retry less, and no token too many: it would wake somebody in vain.
 local function leave_queue(rollout)
+  local tokens, live = key("wake", queue_name(rollout)), nil
   if rollout.queued then
-    local tokens, live = key("wake", queue_name(rollout)), count(rollout, "queue", -1)
-    if redis.call("LLEN", tokens) > live then
-      redis.call("LPOP", tokens)
-    end
+    live = count(rollout, "queue", -1)
   elseif redis.call("ZREM", key("delayed"), rollout.id) == 1 then
     count(rollout, "delayed", -1)
+    live = count(rollout, "queue", 0)
+  end
+  if live and redis.call("LLEN", tokens) > live then
+    redis.call("LPOP", tokens)
   end
 end

@@ -24,7 +24,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         " number; `resources`, id of the latest snapshot",
     ),
     "queue:<name>": ("list", "ids of queued rollouts, oldest at the head; may hold void entries"),
-    "wake:<name>": ("list", "wake-up tokens for waiting dequeues, never more than live entries"),
+    "wake:<name>": ("list", "wake-up tokens for waiting dequeues: at most one per live entry, or one for delayed ones"),
     "delayed": ("zset", "rollouts that wait for their retry delay, by the time they are ready"),
     "rollout:<id>": (
         "hash",
