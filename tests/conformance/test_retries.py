@@ -279,3 +279,63 @@ async def test_attempts_keep_their_numbers_when_some_do_not_count(store):
     await claim(store)
 
     assert [(await attempt_of(store, "r", number)).sequence_id for number in (1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+# -- delayed, and then -------------------------------------------------------------------------------------------------
+
+
+async def test_delayed_rollout_that_was_cancelled_can_be_deleted_and_leaves_nothing(store, clock):
+    started = await waiting_with_delay(store)
+    assert await store.delete_rollouts([started.rollout_id]) == []
+    await store.cancel_rollouts([started.rollout_id])
+
+    assert await store.delete_rollouts([started.rollout_id]) == [started.rollout_id]
+
+    clock.advance(6)
+    assert await drain(store) == []
+    assert await queue_sizes(store) in ([(0, 0)], [])
+    assert (await store.audit()).findings == []
+
+
+async def test_delayed_rollout_that_was_cancelled_comes_back_at_once_when_it_is_queued_by_hand(store, clock):
+    started = await waiting_with_delay(store)
+    await store.cancel_rollouts([started.rollout_id])
+    await store.update_rollout(started.rollout_id, status="queuing")
+    assert await drain(store) == [started.rollout_id]
+    clock.advance(6)
+    assert await drain(store) == []
+
+
+async def test_release_of_an_attempt_whose_retry_is_delayed_has_no_effect(store, clock):
+    started = await waiting_with_delay(store)
+    released = await store.release_attempt(started.rollout_id, started.attempt.attempt_id)
+    assert (released.status, released.cause) == ("failed", "agent")
+    assert await drain(store) == []
+    clock.advance(5)
+    assert await drain(store) == [started.rollout_id]
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+async def test_finished_rollout_queued_by_hand_gets_one_more_attempt_whatever_its_limits(store, tries):
+    config = RolloutConfig(max_attempts=tries, retry_condition=["failed"], max_worker_losses=0)
+    await store.enqueue_rollout("task", rollout_id="r", config=config)
+    for _ in range(tries):
+        await report(store, await claim(store), status="failed")
+    for end in ("failed", "unresponsive"):
+        assert await status_of(store, "r") == "failed"
+        await store.update_rollout("r", status="queuing")
+        await report(store, await claim(store), status=end)
+    assert await status_of(store, "r") == "failed"
+    assert (await attempt_of(store, "r")).sequence_id == tries + 2
+
+
+async def test_rollout_queued_by_hand_has_used_up_its_worker_losses(store):
+    config = RolloutConfig(max_worker_losses=1)
+    await store.enqueue_rollout("task", rollout_id="r", config=config)
+    await lose(store, await claim(store))
+    await lose(store, await claim(store))
+    await store.update_rollout("r", status="queuing")
+
+    await lose(store, await claim(store))
+
+    assert await status_of(store, "r") == "failed"

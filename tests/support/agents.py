@@ -1,6 +1,8 @@
 """Agents that runner processes import in tests; a rollout's input may name a file whose existence they wait for."""
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,15 @@ def slower(rollout: Any, resources: Any, tracer: Any) -> float:
         with tracer.start_as_current_span(name):
             time.sleep(0.07)
     return float(rollout.input)
+
+
+def mortal(rollout: Any, resources: Any, tracer: Any) -> float:
+    """Some inputs are poison: one kills the process as the lack of memory does, the other as a library's abort."""
+    if rollout.input == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rollout.input == "exit":
+        os._exit(1)
+    return quick(rollout, resources, tracer)
 
 
 async def patient(rollout: Any, resources: Any, tracer: Any) -> float:
