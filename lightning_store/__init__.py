@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         InvalidRequestError,
         LightningStoreError,
         NotFoundError,
+        QueueFullError,
         ResourcesNotFoundError,
         RolloutNotFoundError,
         SchemaMismatchError,
@@ -109,6 +110,7 @@ __all__ = [
     "PaginatedResult",
     "PromptTemplate",
     "ProxyLLM",
+    "QueueFullError",
     "QueueStats",
     "RedisLightningStore",
     "ResourceUnion",
@@ -147,7 +149,7 @@ _NAMES: Final = {
     "errors": (
         "AccessDeniedError AttemptNotFoundError InternalStoreError InvalidRequestError LightningStoreError "
         "NotFoundError ResourcesNotFoundError RolloutNotFoundError SchemaMismatchError SpansEvictedError "
-        "StoreFullError StoreUnavailableError UnsupportedOperationError"
+        "QueueFullError StoreFullError StoreUnavailableError UnsupportedOperationError"
     ),
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",

@@ -1,12 +1,16 @@
 """`lightning-store enqueue`."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 
+from lightning_store.cli import enqueue
 from lightning_store.contract import LightningStore
 from lightning_store.records import Rollout
-from tests.support.command_line import CommandLine
+from tests.support.command_line import CommandLine, start_process
+from tests.support.until import until
 
 
 def stored(cli: CommandLine) -> list[Rollout]:
@@ -204,3 +208,112 @@ def test_a_memory_that_fills_up_midway_tells_how_many_were_enqueued(private_redi
     assert told == f"{len(stored(cli))} of 8000 rollouts were enqueued before this error:"
     assert stored(cli) != []
     assert error.startswith("error: Redis has reached its memory limit")
+
+
+# -- room --------------------------------------------------------------------------------------------------------------
+
+
+def test_queue_without_room_refuses_and_tells_how_many_were_enqueued(cli):
+    result = cli("enqueue", "-", "--max-queued", "10", stdin=b"\n".join(b"%d" % number for number in range(13)))
+
+    assert (result.code, result.out) == (3, "")
+    assert result.err.splitlines() == [
+        "10 of 13 rollouts were enqueued before this error:",
+        "error: queue default has 10 rollouts of at most 10, no room for 2",
+    ]
+    assert [rollout.input for rollout in stored(cli)] == list(range(10))
+
+
+def test_wait_for_room_tells_that_it_waits_and_ends(cli, monkeypatch):
+    monkeypatch.setattr(enqueue, "PROGRESS_SECONDS", 0.2)
+
+    result = cli("enqueue", "-", "--max-queued", "2", "--wait-for-room", "0.5", stdin=b"1\n2\n3\n")
+
+    assert result.code == 3
+    waiting = "enqueued 2 rollouts, waiting for room: queue default has 2 rollouts of at most 2, no room for 1"
+    assert result.err.splitlines() == [
+        waiting,
+        waiting,
+        "2 of 3 rollouts were enqueued before this error:",
+        "error: queue default has 2 rollouts of at most 2, no room for 1",
+    ]
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan"])
+def test_time_to_wait_for_room_is_a_time(cli, seconds):
+    result = cli("enqueue", "-", "--max-queued", "2", "--wait-for-room", seconds, stdin=b"1")
+    assert (result.code, result.err) == (
+        2, f"error: --wait-for-room: expected seconds of 0 or more, got {float(seconds)}\n"
+    )  # fmt: skip
+
+
+def test_waiting_for_room_needs_a_limit(cli):
+    result = cli("enqueue", "-", "--wait-for-room", "5", stdin=b"1")
+    assert (result.code, result.err) == (2, "error: --wait-for-room needs --max-queued\n")
+
+
+def test_bad_line_of_a_stream_stops_what_comes_behind_it(cli):
+    lines = b"1\n2\nbad\n3\n"
+    result = cli("enqueue", "-", "--max-queued", "9", "--wait-for-room", "5", stdin=lines)
+    assert result.code == 2
+    assert result.err.startswith("line 3: not JSON")
+
+    result = cli("enqueue", "-", "--max-queued", "9", "--wait-for-room", "5", "--skip-bad", stdin=lines)
+    assert (result.code, result.out) == (0, "enqueued 3 rollouts, 1 bad line left out\n")
+
+
+def test_producer_in_a_pipe_is_throttled_by_the_consumers(cli):
+    """Its lines are more than the pipe and one chunk hold, so it can end only when most have been consumed."""
+    most, count = 8, 50
+    lines = [json.dumps(f"{number} {'x' * 10_000}").encode() + b"\n" for number in range(count)]
+    process = start_process(
+        ["enqueue", "-", "--max-queued", str(most), "--wait-for-room", "inf"],
+        environment={"LIGHTNING_STORE_URL": cli.url, "LIGHTNING_STORE_NAMESPACE": cli.namespace},
+        stdin=-1,
+    )
+    assert process.stdin is not None
+    pipe = process.stdin.buffer
+    written: list[int] = []
+
+    def produce() -> None:
+        for number, line in enumerate(lines):
+            pipe.write(line)
+            pipe.flush()
+            written.append(number)
+        pipe.close()
+
+    producer = threading.Thread(target=produce, daemon=True)
+    producer.start()
+    consumed: list[int] = []
+
+    async def consume(store: LightningStore) -> None:
+        async def is_full() -> bool:
+            return [stats.depth for stats in await store.query_queues()] == [most]
+
+        await until(is_full)
+        await asyncio.sleep(0.3)
+        assert len(written) < count // 2, "the producer was not held up"
+        while len(consumed) < count:
+            assert all(stats.depth <= most for stats in await store.query_queues())
+            claimed = await store.dequeue_many_rollouts(limit=3, timeout=30)
+            consumed.extend(int(rollout.input.split()[0]) for rollout in claimed)
+
+    with process:
+        cli.on_store(consume)
+        producer.join(30)
+        assert process.stdout is not None
+        assert (process.wait(30), process.stdout.read()) == (0, f"enqueued {count} rollouts\n")
+    assert consumed == list(range(count))
+
+
+def test_line_that_is_too_large_is_told_by_number(cli):
+    large = b'"' + b"x" * (16 << 20) + b'"'
+
+    result = cli("enqueue", "-", stdin=b'"good"\n' + large)
+
+    assert result.code == 2
+    assert result.err.splitlines() == [
+        "line 2: input: 16777218 bytes of JSON, expected at most 16777216 (max_task_bytes)",
+        "error: 1 bad line, nothing was enqueued (--skip-bad leaves them out)",
+    ]
+    assert stored(cli) == []

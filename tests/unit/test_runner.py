@@ -348,6 +348,22 @@ async def test_metadata_that_the_agent_wrote_stays(store):
     assert metadata.keys() == {"own", "exception"}
 
 
+async def test_end_is_reported_though_its_facts_find_no_room(store, caplog):
+    """What the agent wrote fills the metadata, so that the exception does not fit beside it."""
+    own = {"own": "x" * ((1 << 20) - 100)}
+
+    async def agent(rollout: Any, resources: Any, tracer: Any) -> None:
+        await store.update_attempt(rollout.rollout_id, rollout.attempt.attempt_id, metadata=own)
+        raise ValueError("wrong")
+
+    rollout = await store.enqueue_rollout("task")
+    async with running(store, agent):
+        (done,) = await finish(store, rollout)
+    assert done.status == "failed"
+    assert (await latest(store, rollout)).metadata == own
+    assert "its end is reported without exception: metadata: " in caplog.text
+
+
 async def test_failed_attempts_are_tried_again_as_configured(store):
     tries: list[str] = []
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import re
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -57,11 +59,12 @@ def scope(rollout: AttemptedRollout, exporter: LightningSpanExporter) -> Iterato
     SCOPES.end(scope, remember=False)
 
 
-def finished_span(rollout: AttemptedRollout | None, name: str = "step") -> ReadableSpan:
+def finished_span(rollout: AttemptedRollout | None, name: str = "step", **attributes: str) -> ReadableSpan:
     """A span that names its attempt, made by an SDK set-up of its own."""
-    ids = {}
+    ids = dict(attributes)
     if rollout is not None:
-        ids = {"agentlightning.rollout_id": rollout.rollout_id, "agentlightning.attempt_id": rollout.attempt.attempt_id}
+        ids["agentlightning.rollout_id"] = rollout.rollout_id
+        ids["agentlightning.attempt_id"] = rollout.attempt.attempt_id
     span: Any = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span(name, attributes=ids)
     span.end()
     return span._readable_span()
@@ -191,6 +194,27 @@ async def test_one_refused_span_does_not_cost_its_neighbours(store, rollout, exp
     await flushed(exporter, rollout)
     assert await names_of(store, rollout) == [name for name in names if name != "bad"]
     assert exporter.lost_spans(*identity_of(rollout)) == {"refused": 1}
+
+
+async def test_span_that_is_too_large_is_lost_by_name_and_size_and_costs_no_other(caplog):
+    store = LightningStoreThreaded(InMemoryLightningStore(max_span_bytes=4000))
+    rollout = await store.start_rollout("task")
+    exporter = LightningSpanExporter(store, retry_seconds=60)
+    spans = [finished_span(rollout, f"s{number}") for number in range(9)]
+    spans[4] = finished_span(rollout, "huge", text="x" * 5000)
+    began = time.monotonic()
+
+    exporter.export(spans)
+    await flushed(exporter, rollout)
+
+    assert time.monotonic() - began < 30, "it was tried again and again"
+    assert await names_of(store, rollout) == [f"s{number}" for number in range(9) if number != 4]
+    assert exporter.lost_spans(*identity_of(rollout)) == {"refused": 1}
+    [told] = [line for line in caplog.records if "span lost" in line.message]
+    assert told.levelname == "ERROR"
+    assert re.search(r"count=1 reason=refused detail=.*'huge', span_id \w{16}\): 5\d\d\d bytes of JSON", told.message)
+    exporter.shutdown()
+    await store.close()
 
 
 async def test_spans_of_an_unknown_rollout_are_refused(store, rollout, exporter):
