@@ -37,6 +37,36 @@ async def test_cancelled_task_ends_at_whatever_step_it_is(redis_server, open_sto
         assert task.cancelled()
 
 
+async def test_producers_that_are_cancelled_at_any_moment_enqueue_all_or_nothing(
+    redis_server, open_store, namespace, raw
+):
+    """While they wait for room nothing is there; on its way, a call of three enqueues three or none."""
+    store = open_store(redis_server, max_queued=9)
+    await store.enqueue_many_rollouts(requests_for(range(9)))
+    for trial in range(TRIALS // 4):
+        task = asyncio.create_task(store.enqueue_many_rollouts(requests_for("abc", group_id="late"), timeout=60))
+        for _ in range(trial):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.001 * (trial % 10))
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    assert list(await store.query_rollouts(group_id="late")) == [], "there never was room"
+
+    for trial in range(TRIALS // 4):
+        before = len(await store.query_rollouts(group_id="late"))
+        await store.dequeue_many_rollouts(limit=9)
+        task = asyncio.create_task(store.enqueue_many_rollouts(requests_for("abc", group_id="late"), timeout=60))
+        for _ in range(trial % 25):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await store.statistics()
+        assert len(await store.query_rollouts(group_id="late")) - before in (0, 3)
+    assert len(store._loops.get().producers[("default",)]) == 0, "somebody is left in the line"
+    check(raw, namespace)
+
+
 async def test_claims_whose_callers_are_cancelled_lose_nothing(redis_server, open_store, namespace):
     """Cancelled while the claim is on its way: whatever it took is handed back, to the head, uncounted."""
     store = open_store(redis_server)

@@ -56,6 +56,32 @@ async def test_whole_lives_at_once_lose_nothing_and_repeat_nothing(store, proxy,
         assert sorted(span.sequence_id for span in spans) == [1, 2, 3]
 
 
+async def test_producers_that_wait_for_room_enqueue_once_though_answers_are_lost(proxy, others, raw, namespace):
+    most, each = 5, 6
+    store = RedisLightningStore(proxy.url, namespace=namespace, max_queued=most)
+    await claim_nothing(store)
+    proxy.judge = now_and_then(0.15, seed=3)
+    seen = Counter()
+
+    async def produce(number):
+        for n in range(each):
+            await store.enqueue_rollout(f"{number}-{n}", timeout=120)
+
+    async def consume():
+        while sum(seen.values()) < COROUTINES * each:
+            assert all(stats.depth <= most for stats in await others.query_queues())
+            for rollout in await others.dequeue_many_rollouts(limit=2, timeout=1):
+                seen[rollout.input] += 1
+
+    await asyncio.gather(consume(), *map(produce, range(COROUTINES)))
+    proxy.judge = None
+    await store.close()
+
+    assert proxy.lost > 20
+    assert seen == Counter(f"{number}-{n}" for number in range(COROUTINES) for n in range(each))
+    check(raw, namespace)
+
+
 async def claim_nothing(store):
     """Every script that follows is cached then, so that what is lost is never just a NOSCRIPT."""
     rollout = await store.start_rollout("first", worker_id="w")

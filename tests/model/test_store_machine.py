@@ -37,7 +37,8 @@ def test_every_changing_operation_has_a_rule():
 def test_redis_and_memory_agree(kind, request):
     def make_stores(clock):
         source = redis_source(kind, request)
-        subject = make_backend(kind, source, f"model-{secrets.token_hex(6)}", clock=clock, ids=CountingIds())
-        return InMemoryLightningStore(clock=clock, ids=CountingIds()), subject
+        options = {"clock": clock, "max_queued": {"a": 2}}
+        subject = make_backend(kind, source, f"model-{secrets.token_hex(6)}", ids=CountingIds(), **options)
+        return InMemoryLightningStore(ids=CountingIds(), **options), subject
 
     run_state_machine_as_test(lambda: StoreMachine(make_stores), settings=SETTINGS)

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from lightning_store.backends.memory import InMemoryLightningStore
+from lightning_store.errors import QueueFullError
 from lightning_store.records import RolloutConfig
 from tests.support.clock import SettableClock
 from tests.support.factories import requests_for, span_of
@@ -266,3 +267,34 @@ async def test_answers_share_nothing_with_the_store():
 def test_pickling_is_refused():
     with pytest.raises(TypeError, match="one process"):
         pickle.dumps(InMemoryLightningStore())
+
+
+async def test_producers_that_wait_are_refused_when_the_store_is_closed_and_leave_no_trace():
+    store = InMemoryLightningStore(max_queued=1)
+    await store.enqueue_rollout("first")
+    tasks = [asyncio.create_task(store.enqueue_rollout(number, timeout=60)) for number in range(3)]
+    await turns()
+
+    await store.close()
+
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [QueueFullError] * 3
+    assert not store._room._waits
+
+
+def test_producer_whose_event_loop_was_closed_does_not_hold_up_the_next_one():
+    store = InMemoryLightningStore(max_queued=1)
+
+    async def begin_to_wait():
+        await store.enqueue_rollout("first")
+        store._room.join(("default",), 60)  # as a coroutine does that never gets on, because its loop ends
+
+    asyncio.run(begin_to_wait())
+
+    async def wait_behind():
+        task = asyncio.create_task(store.enqueue_rollout("second", timeout=60))
+        await turns()
+        await store.dequeue_rollout()
+        return await asyncio.wait_for(task, 20)
+
+    assert asyncio.run(wait_behind()).input == "second"
