@@ -92,6 +92,5 @@ def _check_size(arguments: Sequence[Argument]) -> None:
     """Refuse a call that would not get through, instead of trying it again and again."""
     size = sum(len(argument) for argument in arguments if isinstance(argument, bytes))
     if size > MOST_BYTES:
-        raise InvalidRequestError(
-            f"rollouts: {size} bytes in one call, expected at most {MOST_BYTES}; enqueue fewer at once"
-        )
+        expected = f"expected at most {MOST_BYTES}; enqueue fewer at once"
+        raise InvalidRequestError(f"rollouts: {size} bytes in one call, {expected}")
