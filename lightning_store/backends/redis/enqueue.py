@@ -21,7 +21,7 @@ RETRY_SECONDS: Final = 1.0
 """A producer tries anew that often whatever it sees: rollouts of its call that are stored already need no room."""
 
 MOST_BYTES: Final = 256 << 20
-"""Of one call, as it is sent: Redis serves nobody else while it takes it in, and cuts connections that send over 1 GB."""
+"""Of one call, as it is sent: Redis carries out nothing else meanwhile, and cuts connections that send over 1 GB."""
 
 _CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
