@@ -190,8 +190,9 @@ class LightningStore:
 
         Args:
             rollouts: What to enqueue.
-            timeout: Seconds to wait for room in queues that are full; 0 = do not wait. Callers of one process get it in
-                the order in which they began to wait. Cancelling the wait enqueues nothing (extension).
+            timeout: Seconds to wait for room in queues that are full; 0 = do not wait. Callers of one process that wait
+                for the same queues get it in the order in which they began. Cancelling the wait enqueues nothing
+                (extension).
 
         Returns:
             The rollouts in the order of the request; empty for an empty request.

@@ -1,7 +1,7 @@
 --@include keys
--- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, or one for delayed retries
--- when nothing lives; popped by waiting workers. A token is a hint only; who gets it claims by script. Entering a queue:
--- queue.lua.
+-- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, or one for delayed
+-- retries when nothing lives; popped by waiting workers. A token is a hint only; who gets it claims by script. Entering
+-- a queue: queue.lua.
 local function queue_name(rollout)
   return rollout.queue or "default"
 end

@@ -72,13 +72,11 @@ class RolloutOperations(RolloutQueries):
             while True:
                 await wait.woken()
                 # No await from here to the return: a cancellation cannot come between an enqueue and its answer.
-                is_last_look = wait.is_over or self._is_closed
-                if is_last_look or self._room.is_first(wait):
-                    try:
-                        return self._enqueue(wanted)
-                    except QueueFullError:
-                        if is_last_look:
-                            raise
+                try:
+                    return self._enqueue(wanted)
+                except QueueFullError:
+                    if wait.is_over or self._is_closed:
+                        raise
         finally:
             self._room.leave(wait)
 

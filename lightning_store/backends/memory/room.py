@@ -14,7 +14,7 @@ class RoomWait(Wait):
 
 
 class RoomLine:
-    """Per queue, those that wait for room in it, in the order in which they began; only the first one tries."""
+    """Per queue, those that wait for room in it, in the order in which they began; only the first one is woken."""
 
     def __init__(self) -> None:
         self._waits: defaultdict[str, dict[RoomWait, None]] = defaultdict(dict)
@@ -35,10 +35,6 @@ class RoomLine:
     def is_waited_for(self, queues: tuple[str, ...]) -> bool:
         """Whether somebody waits for room in any of the queues."""
         return any(name in self._waits for name in queues)
-
-    def is_first(self, wait: RoomWait) -> bool:
-        """Whether nobody has waited for longer, in any of its queues."""
-        return all(next(iter(self._waits[name])) is wait for name in wait.queues)
 
     def call(self, name: str) -> None:
         """Wake the first one that waits for room in a queue; those whose event loop is closed never will have any."""
