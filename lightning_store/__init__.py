@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         InvalidRequestError,
         LightningStoreError,
         NotFoundError,
+        NotReplicatedError,
         ResourcesNotFoundError,
         RolloutNotFoundError,
         SchemaMismatchError,
@@ -104,6 +105,7 @@ __all__ = [
     "Link",
     "NamedResources",
     "NotFoundError",
+    "NotReplicatedError",
     "Operation",
     "OtelResource",
     "PaginatedResult",
@@ -146,8 +148,8 @@ _NAMES: Final = {
     "embedded": "EmbeddedRedis",
     "errors": (
         "AccessDeniedError AttemptNotFoundError InternalStoreError InvalidRequestError LightningStoreError "
-        "NotFoundError ResourcesNotFoundError RolloutNotFoundError SchemaMismatchError SpansEvictedError "
-        "StoreFullError StoreUnavailableError UnsupportedOperationError"
+        "NotFoundError NotReplicatedError ResourcesNotFoundError RolloutNotFoundError SchemaMismatchError "
+        "SpansEvictedError StoreFullError StoreUnavailableError UnsupportedOperationError"
     ),
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from lightning_store.errors import AccessDeniedError, StoreUnavailableError
+from lightning_store.serverinfo import check_reachable
 from tests.support.command_line import run_process, start_process
 from tests.support.factories import claim, span_of, status_of
 from tests.support.invariants import check
@@ -138,6 +139,21 @@ async def test_errors_name_the_sentinels_and_no_password(calm_group, open_store)
     assert said["server's password"].startswith("AccessDeniedError: ")
     secrets = ("swordfish", calm_group.password, calm_group.sentinel_password)
     assert [secret for secret in secrets if secret in "".join(said.values())] == []
+
+
+async def test_user_of_the_sentinels_needs_two_commands(calm_group, open_store):
+    """As docs/high-availability.md says."""
+    rights = ("-@all", "+auth", "+sentinel|get-master-addr-by-name", "+sentinel|master")
+    sentinel = calm_group.sentinels[0]
+    sentinel.ask("ACL", "SETUSER", "watcher", "on", ">watchword", *rights)
+    url = calm_group.url_of(sentinel).replace(calm_group.sentinel_password, "watchword&sentinel_username=watcher")
+    assert await open_store(url).enqueue_rollout("task")
+    await asyncio.to_thread(check_reachable, url)
+    sentinel.ask("ACL", "SETUSER", "watcher", "reset", "on", ">watchword", *rights[:-1])
+    with pytest.raises(AccessDeniedError, match="permissions"):
+        await open_store(url).enqueue_rollout("task")
+    with pytest.raises(AccessDeniedError, match="permissions"):
+        await asyncio.to_thread(check_reachable, url)
 
 
 async def test_sentinels_that_are_gone_or_silent_stop_nobody(group, open_store):
