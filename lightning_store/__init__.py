@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         InvalidRequestError,
         LightningStoreError,
         NotFoundError,
+        NotReplicatedError,
         QueueFullError,
         ResourcesNotFoundError,
         RolloutNotFoundError,
@@ -107,6 +108,7 @@ __all__ = [
     "Link",
     "NamedResources",
     "NotFoundError",
+    "NotReplicatedError",
     "Operation",
     "OtelResource",
     "PaginatedResult",
@@ -150,8 +152,8 @@ _NAMES: Final = {
     "embedded": "EmbeddedRedis",
     "errors": (
         "AccessDeniedError AttemptNotFoundError InternalStoreError InvalidRequestError LightningStoreError "
-        "NotFoundError ResourcesNotFoundError RolloutNotFoundError SchemaMismatchError SpansEvictedError "
-        "QueueFullError StoreFullError StoreUnavailableError UnsupportedOperationError"
+        "NotFoundError NotReplicatedError QueueFullError ResourcesNotFoundError RolloutNotFoundError "
+        "SchemaMismatchError SpansEvictedError StoreFullError StoreUnavailableError UnsupportedOperationError"
     ),
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",

@@ -16,6 +16,11 @@ from lightning_store.backends.redis.urls import StoreUrl, read_url
 from lightning_store.connect import check_url, redact
 from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, StoreUnavailableError
 
+_REFUSALS: Final = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.NoPermissionError,
+)
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 5.0
 
@@ -68,15 +73,17 @@ def plain_client(url: str) -> Generator[Client, None, None]:
 
 
 def _connect(url: str) -> Client:
-    client: Client = None
     try:
-        client = _client(_server_of(read_url(url)), decode_responses=True)
+        server = _server_of(read_url(url))
+    except redis_errors.RedisError as error:
+        raise _unavailable(url, error) from error
+    client = _client(server, decode_responses=True)
+    try:
         client.ping()
     except redis_errors.NoPermissionError:
         pass  # it answers and knows us; which commands are missing is the doctor's matter
     except (redis_errors.RedisError, OSError) as error:
-        if client is not None:
-            client.close()
+        client.close()
         raise _unavailable(url, error) from error
     return client
 
@@ -123,7 +130,7 @@ def _ask(sentinel: str, service: str) -> Named | Exception:
 
 def _unavailable(url: str, error: Exception) -> LightningStoreError:
     reason = redact(str(error), url).rstrip(".") or type(error).__name__
-    if isinstance(error, redis_errors.AuthenticationError | redis_errors.AuthorizationError):
+    if isinstance(error, _REFUSALS):
         return AccessDeniedError(f"Redis at {redact(url)} does not let us in: {reason}")
     return StoreUnavailableError(f"no answer from Redis at {redact(url)}: {reason}")
 

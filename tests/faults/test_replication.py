@@ -54,7 +54,7 @@ async def test_writes_are_refused_while_one_replica_is_silent_and_take_effect_on
         "update": lambda: replicated.update_attempt(ready.rollout_id, "latest", status="running"),
         "finish": lambda: replicated.update_attempt(second.rollout_id, "latest", status="succeeded"),
         "worker": lambda: replicated.update_worker("v"),
-        "renew": lambda: replicated.renew([(ready.rollout_id, claimed.attempt.attempt_id)], worker_id="w"),
+        "renew": lambda: replicated.renew("w", [(ready.rollout_id, claimed.attempt.attempt_id)]),
     }
     with frozen(servers, servers.replicas[1]):
         for write in writes.values():

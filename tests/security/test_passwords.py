@@ -164,7 +164,7 @@ def test_repr_shows_no_password(server):
 
 @settings(max_examples=200, database=None)
 @given(
-    st.sampled_from(["redis://", "rediss://", "unix://", "http://", "redis:", "", "://"]),
+    st.sampled_from(["redis://", "rediss://", "unix://", "redis+sentinel://", "http://", "redis:", "", "://"]),
     st.sampled_from(["", ":", "user:", "user:p@", "us er:", "[:", "user:%"]),
     st.text("a@:/?#[]%& \n\\\x00é", max_size=4),
     st.sampled_from(["", "@", "@host", "@host:99999", "@host:port/0", "@[::1", "@host/db", "@/run/x", "@host?db=x"]),

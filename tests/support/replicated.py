@@ -135,7 +135,11 @@ class ReplicatedServers:
 
     def wait_for_replicas(self) -> None:
         """Wait until all have what the first server has written, which must be the primary."""
-        wait_for(lambda: int(self.servers[0].ask("WAIT", str(REPLICAS), "100")) == REPLICAS, "the replicas to follow")
+        first = self.servers[0]
+        first.ask(
+            "PUBLISH", "anything", ""
+        )  # without a write, a replica that has just been copied to counts as following
+        wait_for(lambda: int(first.ask("WAIT", str(REPLICAS), "100")) == REPLICAS, "the replicas to follow")
 
     def stop(self) -> None:
         """End all of them."""
@@ -164,19 +168,24 @@ class SentinelGroup(ReplicatedServers):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.sentinel_password = secrets.token_hex(8)
+        password = f"sentinel auth-pass {SERVICE} {self.password}"
         self.sentinels = [
-            Server(
-                folder / f"sentinel-{port}", port, self.sentinel_password,
-                f"sentinel monitor {SERVICE} 127.0.0.1 {self.servers[0].port} 2",
-                f"sentinel auth-pass {SERVICE} {self.password}",
-                f"sentinel down-after-milliseconds {SERVICE} {int(1000 * DOWN_AFTER_SECONDS)}",
-                f"sentinel failover-timeout {SERVICE} 5000",
-                f"sentinel parallel-syncs {SERVICE} {REPLICAS}",
-                f"sentinel sentinel-pass {self.sentinel_password}",
-                is_sentinel=True,
-            )
-            for port in free_ports(SENTINELS)
-        ]  # fmt: skip
+            self.sentinel(folder / f"sentinel-{number}", self.servers[0], password) for number in range(SENTINELS)
+        ]
+
+    def sentinel(self, folder: Path, watched: Server, *lines: str) -> Server:
+        """A sentinel that watches a server, and those that this tells of; not started yet."""
+        [port] = free_ports(1)
+        return Server(
+            folder, port, self.sentinel_password,
+            f"sentinel monitor {SERVICE} 127.0.0.1 {watched.port} 2",
+            f"sentinel down-after-milliseconds {SERVICE} {int(1000 * DOWN_AFTER_SECONDS)}",
+            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel parallel-syncs {SERVICE} {REPLICAS}",
+            f"sentinel sentinel-pass {self.sentinel_password}",
+            *lines,
+            is_sentinel=True,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Start all, and wait until everybody knows everybody."""

@@ -26,7 +26,7 @@ class Replication:
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.min_replicas, int) or self.min_replicas < 0:
+        if type(self.min_replicas) is not int or self.min_replicas < 0:
             raise InvalidRequestError(f"min_replicas: expected a whole number from 0, got {self.min_replicas!r}")
         if not 0 < self.seconds < float("inf"):
             raise InvalidRequestError(f"replication_seconds: expected more than 0, got {self.seconds!r}")

@@ -120,10 +120,10 @@ class Primary:
         if self._timer is not None:
             self._timer.cancel()
         sentinels, self._sentinels = self._sentinels, []
-        if self._asking is not None:
-            self._asking.cancel()
         for sentinel in sentinels:
             await sentinel.close()
+        if running := [each for each in (self._asking, self._looking) if each is not None and not each.done()]:
+            await asyncio.wait(running)  # they fail now; the loop may end with the caller
 
     def hang_up(self) -> None:
         """Close the sockets of a loop that is closed."""
@@ -147,6 +147,8 @@ class Primary:
         return address
 
     async def _ask(self) -> Named:
+        if not self._sentinels:
+            raise redis_errors.ConnectionError("the connections were closed")
         loop = asyncio.get_running_loop()
         until = loop.time() + _LONGEST_SECONDS
         asked = [asyncio.ensure_future(self._ask_one(sentinel, until)) for sentinel in self._sentinels]
@@ -161,16 +163,8 @@ class Primary:
                 each.cancel()
         found = newest(_answers(asked))
         if found is None:
-            raise unnamed(
-                self._settings.service,
-                dict(
-                    zip(
-                        self._settings.addresses,
-                        (each.result() if each.done() else None for each in asked),
-                        strict=True,
-                    )
-                ),
-            )
+            answers = (each.result() if each.done() else None for each in asked)
+            raise unnamed(self._settings.service, dict(zip(self._settings.addresses, answers, strict=True)))
         return found
 
     async def _ask_one(self, sentinel: Pool, until: float) -> Named | Exception:

@@ -79,7 +79,7 @@ def _read_sentinels(base: str, options: list[tuple[str, str]]) -> StoreUrl:
         addresses = tuple(_address(host) for host in hosts.split(","))
     except ValueError:
         raise _unreadable(scheme, "a host or port of a sentinel cannot be read") from None
-    service, _, database = parts.path.strip("/").partition("/")
+    service, _, database = parts.path.removeprefix("/").rstrip("/").partition("/")
     if not service:
         raise _unreadable(scheme, "the name of the service is missing")
     if database and not database.isdecimal():
