@@ -109,7 +109,7 @@ def span_of(rollout_id: str, attempt_id: str, number: int) -> Span:
 
 def be_daemon(store: RedisLightningStore, keep: int) -> None:
     """The healthcheck daemon, as `lightning-store healthcheck --keep-latest` runs it."""
-    daemon = HealthCheck(store, retention=RetentionOptions(keep_latest=keep, interval=0.5))
+    daemon = HealthCheck(store, silent_seconds=86_400, retention=RetentionOptions(keep_latest=keep, interval=0.5))
 
     async def run() -> None:
         await daemon.run()
