@@ -235,7 +235,7 @@ Answers that are kept for calls that are sent again would hide the rest: every p
 here (`token_seconds`), and not for the usual 240 s, in which about as many would pile up as calls are made. *Quiet* is
 when the daemon has pruned and they have expired; *under load* there are those of the last {TOKEN_SECONDS} s, and
 rollouts of the last 0.5 s that the daemon has not pruned yet. About {options.events_kept:,} events are kept all the
-time. The server writes no file here.
+time. The server writes no file here. The seconds tell little: the machine may have had other work as well.
 """
 
 
