@@ -16,7 +16,7 @@ XDIST   := -n $(WORKERS) --maxprocesses=8
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test coverage demo fmt lint audit-deps types conformance model cluster faults slow bench generate verify check clean
+.PHONY: help install test coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak generate verify check clean
 unexport PYTHONPATH PYTHONHOME
 
 help: ## show this list
@@ -51,6 +51,9 @@ slow: $(READY) ## run the tests that take long, such as building and installing 
 
 bench: $(READY) ## measure speed and memory beside their limits, ten minutes (ARGS=--quick takes half)
 	$(PY) -m benchmarks $(ARGS)
+
+soak: $(READY) ## bring 200,000 rollouts through a namespace that keeps 2,000, minutes: memory must not grow
+	$(PY) -m benchmarks.soak $(ARGS)
 
 fmt: $(LINTING) ## format the code and mend what can be mended
 	$(PY) -m ruff format

@@ -20,6 +20,7 @@ from lightning_store.spans import Span
 _CALL_SPANS: Final = 500
 _CALL_BYTES: Final = 4_000_000
 _READ_SPANS: Final = 1000
+_NO_ATTEMPT: Final = "?"  # no attempt is called so
 
 
 class SpanOperations(MemoryCare, StepOperations):
@@ -136,13 +137,14 @@ class SpanOperations(MemoryCare, StepOperations):
     async def _spans_of(self, rollout_ids: Sequence[str], attempt_id: str | None) -> dict[str, list[Span]]:
         """The spans of rollouts in the order in which they were stored, after settling the rollouts."""
         found: dict[str, list[Span]] = {}
+        asked = "" if attempt_id is None else attempt_id if is_name(attempt_id) else _NO_ATTEMPT
         for chunk in chunks(rollout_ids):
             streams = await self._connections.commands(
                 [("XRANGE", self._keys.spans(id), "-", "+", "COUNT", _READ_SPANS) for id in chunk]
             )
             entries = [first + await self._rest_of(id, first) for id, first in zip(chunk, streams, strict=True)]
             # Afterwards: they are marked before they are dropped, so what was dropped before it was read shows now.
-            meant = await self._run("locate_spans", now=self._now(), attempt=attempt_id or "", rollout_ids=chunk)
+            meant = await self._run("locate_spans", now=self._now(), attempt=asked, rollout_ids=chunk)
             for rollout_id, stored, (wanted, is_evicted) in zip(chunk, entries, meant, strict=True):
                 if is_evicted:
                     raise SpansEvictedError(f"The spans of rollout {rollout_id} were evicted for lack of memory")
