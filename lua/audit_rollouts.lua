@@ -65,7 +65,8 @@ local function look_at(rollout, stream, spans_seen)
   end
   check_finish(rollout)
   check_waiting(rollout)
-  local stored = check_spans(rollout, attempt_ids, stream and span_facts(stream, spans_seen, attempt_ids) or spans_seen)
+  local facts = stream and span_facts(stream, spans_seen, attempt_ids, 0) or spans_seen
+  local stored = check_spans(rollout, attempt_ids, facts)
   return { rollout.id, #attempt_ids, stored, queue_name(rollout), waiting(rollout) }
 end
 

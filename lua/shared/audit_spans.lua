@@ -3,9 +3,9 @@
 --@include records
 -- The spans of a rollout: as many as their ids, and none beyond the number that it counts to. What was seen of them,
 -- see span_facts.lua, may be older than what the rollout says now; but its count rises before its spans come, and
--- whether an attempt has begun since is told by their number. Returns how many spans there are.
+-- whether an attempt has begun since is told by their number. Returns how many spans are to be counted.
 local function check_spans(rollout, attempt_ids, facts)
-  local attempts, stored, known, last = string.match(facts, "(.*),(.*),(.*),(.*)")
+  local attempts, stored, known, last, gone = string.match(facts, "(.*),(.*),(.*),(.*),(.*)")
   if tonumber(attempts) == #attempt_ids and stored ~= known then
     find("spans", rollout.id, "has " .. stored .. " spans, and " .. known .. " ids of spans")
   end
@@ -15,5 +15,5 @@ local function check_spans(rollout, attempt_ids, facts)
       write(rollout)
     end)
   end
-  return tonumber(stored)
+  return tonumber(stored) + tonumber(gone)
 end

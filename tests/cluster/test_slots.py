@@ -58,7 +58,9 @@ async def test_keys_of_a_namespace_are_its_control_slot_and_those_of_its_rollout
     tags = Counter()
     for node in redis_cluster.primaries():
         with node.client() as client:
-            tags.update(name.partition("{")[2].partition("}")[0] for name in client.scan_iter(match=f"*ls:{namespace}*"))
+            tags.update(
+                name.partition("{")[2].partition("}")[0] for name in client.scan_iter(match=f"*ls:{namespace}*")
+            )
 
     with_spans = {scene.running.rollout_id, *(each.rollout_id for each in scene.finished)}
     assert set(tags) == {f"ls:{namespace}", *with_spans}

@@ -1,4 +1,4 @@
-"""The part of an audit that a Cluster needs: spans lie in slots of their own, so what a script sees of them comes first."""
+"""The part of an audit that a Cluster needs: spans lie in slots of their own, which other scripts look at."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -29,14 +29,21 @@ class SpanAudit:
 
     async def facts_of(self, rollout_ids: Sequence[str]) -> list[bytes]:
         """Per rollout what is seen of its spans, see lua/shared/span_facts.lua."""
-        attempts = await self._connections.commands(
-            [("LRANGE", self._keys.control("attempts", id), 0, -1) for id in rollout_ids]
-        )
+        control = self._keys.control
+        commands = [
+            [("HGET", control("rollout", id), "number"), ("LRANGE", control("attempts", id), 0, -1)]
+            for id in rollout_ids
+        ]
+        answers = await self._connections.commands([command for pair in commands for command in pair])
         calls = [
             self._scripts["audit_spans"].call(
-                spans=self._keys.spans(id), span_ids=self._keys.span_ids(id), attempt_ids=of_rollout
+                spans=self._keys.spans(id),
+                span_ids=self._keys.span_ids(id),
+                deleted=self._keys.deleted(id),
+                number=number or "",
+                attempt_ids=attempts,
             )
-            for id, of_rollout in zip(rollout_ids, attempts, strict=True)
+            for id, number, attempts in zip(rollout_ids, answers[::2], answers[1::2], strict=True)
         ]
         return [_sound(answer) for answer in await self._connections.run_many(calls)]
 

@@ -34,7 +34,9 @@ class Connections:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
-        new_pool = partial(ClusterPool, settings, SlotMap(settings.nodes)) if settings.nodes else partial(Pool, settings)
+        new_pool = (
+            partial(ClusterPool, settings, SlotMap(settings.nodes)) if settings.nodes else partial(Pool, settings)
+        )
         self._pools: PerLoop[Pool | ClusterPool] = PerLoop(lambda: new_pool(most=settings.max_connections), _hang_up)
         self._blocking: PerLoop[Pool | ClusterPool] = PerLoop(lambda: new_pool(most=_MOST_BLOCKING), _hang_up)
 
