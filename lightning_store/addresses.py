@@ -22,16 +22,34 @@ def cluster_addresses(url: str) -> tuple[str, tuple[Address, ...]]:
     Raises:
         ValueError: It is none of a Cluster; the message quotes nothing of it.
     """
+    addresses = tuple(_address(host) for host in _parts(url)[2].split(","))
+    return node_url(url, addresses[0]), addresses
+
+
+def node_url(url: str, address: Address) -> str:
+    """The URL of one node of a Cluster, as a single server.
+
+    Raises:
+        ValueError: The URL is none of a Cluster.
+    """
+    scheme, credentials, _, behind = _parts(url)
+    return f"{scheme.removesuffix(CLUSTER)}://{credentials}{shown(address)}{behind}"
+
+
+def shown(address: Address) -> str:
+    """host:port."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """Scheme, user and password with their @, hosts, and what is behind them."""
     scheme, _, rest = url.partition("://")
     if scheme not in CLUSTER_SCHEMES:
         raise ValueError(f"expected one of {', '.join(CLUSTER_SCHEMES)}")
     end = next((at for at, char in enumerate(rest) if char in "/?#"), len(rest))
-    authority, behind = rest[:end], rest[end:]
-    credentials, separator, hosts = authority.rpartition("@")
-    addresses = tuple(_address(host) for host in hosts.split(","))
-    host, port = addresses[0]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{scheme.removesuffix(CLUSTER)}://{credentials}{separator}{shown}:{port}{behind}", addresses
+    credentials, separator, hosts = rest[:end].rpartition("@")
+    return scheme, credentials + separator, hosts, rest[end:]
 
 
 def _address(text: str) -> Address:

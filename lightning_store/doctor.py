@@ -8,11 +8,21 @@ from urllib.parse import unquote, urlsplit
 
 from redis import exceptions as redis_errors
 
+from lightning_store.addresses import is_cluster, node_url, shown
 from lightning_store.backends.redis.keys import SCHEMA, SCRATCH, Keys
 from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, StoreUrl, read_url
-from lightning_store.connect import redact
-from lightning_store.doctor_checks import CHECKS, REDIS_CLI, Facts, Finding, Trials
-from lightning_store.serverinfo import Client, plain_client, read_info, read_time
+from lightning_store.connect import check_url, redact
+from lightning_store.doctor_checks import (
+    CHECKS,
+    NAMESPACE_CHECKS,
+    REDIS_CLI,
+    Facts,
+    Finding,
+    Trials,
+    check_cluster,
+    worst_of,
+)
+from lightning_store.serverinfo import Client, plain_client, read_info, read_layout, read_time
 
 SECTIONS: Final = ("server", "memory", "persistence", "replication")
 CONFIG_NAMES: Final = ("maxmemory-policy", "save", "appendfsync")
@@ -108,12 +118,36 @@ def examine(url: str, namespace: str) -> Report:
         StoreUnavailableError: The server cannot be reached.
         AccessDeniedError: It does not let us in.
     """
+    check_url(url)
+    if is_cluster(url):
+        return Report(redact(url), namespace, _examine_cluster(url, Keys(namespace)))
     facts = gather(url, namespace)
     return Report(redact(url), namespace, tuple(check(facts) for check in CHECKS))
 
 
-def gather(url: str, namespace: str) -> Facts:
+def _examine_cluster(url: str, keys: Keys) -> tuple[Finding, ...]:
+    """Examine every primary; the namespace on the one that has its control slot."""
+    layout = read_layout(url)
+    control = layout.primary_of(keys.meta)
+    by_node = {
+        shown(node): gather(node_url(url, node), keys.namespace, f"redis-cli -h {node[0]} -p {node[1]} --askpass")
+        for node in sorted(layout.primaries, key=lambda node: node != control)
+    }
+    replicas = {shown(node): len(replicas) for node, replicas in layout.primaries.items()}
+    findings = [check_cluster(replicas, layout.slots_served)]
+    for check in CHECKS:
+        is_of_server = check not in NAMESPACE_CHECKS
+        findings.append(worst_of({node: check(facts) for node, facts in by_node.items()}, all_nodes=is_of_server))
+    return tuple(findings)
+
+
+def gather(url: str, namespace: str, redis_cli: str = "") -> Facts:
     """Ask the server for everything that the checks need.
+
+    Args:
+        url: Of a single server.
+        namespace: The namespace.
+        redis_cli: How a person reaches the server; "" = as the URL says.
 
     Raises:
         InvalidRequestError: The URL cannot be used, or the namespace is no name.
@@ -123,6 +157,7 @@ def gather(url: str, namespace: str) -> Facts:
     keys = Keys(namespace)
     said = read_url(url)
     with plain_client(url) as client:
+        redis_cli = redis_cli or _redis_cli(url, client)
         info: dict[str, Any] = {}
         for section in SECTIONS:
             info.update(read_info(client, section))
@@ -138,9 +173,9 @@ def gather(url: str, namespace: str) -> Facts:
             schema=schema,
             is_schema_known=is_schema_known,
             expected_schema=SCHEMA,
-            redis_cli=_redis_cli(url, client),
+            redis_cli=redis_cli,
             min_replicas=said.min_replicas or 0,
-            trials=_try_commands(client, keys, url),
+            trials=_try_commands(client, keys, url, redis_cli),
         )
 
 
@@ -180,17 +215,17 @@ def _compare_clocks(client: Client) -> tuple[float | None, float]:
     return (None if server is None else server - (before + after) / 2), (after - before) / 2
 
 
-def _try_commands(client: Client, keys: Keys, url: str) -> Trials:
+def _try_commands(client: Client, keys: Keys, url: str, redis_cli: str) -> Trials:
     """Try every command for real. If even removing is not allowed, nothing is tried that would leave something."""
     scratch = keys.control(SCRATCH, secrets.token_hex(8))
-    spans = keys.spans(f"doctor-{secrets.token_hex(8)}")
+    spans = keys.spans(f"ls:{keys.namespace}")  # no rollout has this name; in the same slot as the others
     further = _further_trials(read_url(url))
     trials = [tuple(part.format(key=scratch, spans=spans) for part in trial) for trial in (*_TRIALS, *further)]
     names = sorted({part for trial in trials for part in trial if part.startswith(scratch) or part == spans})
     clean_up = (CLEAN_UP, *names)
     user = _user(client)
     patterns = (keys.control("*"), keys.spans("*").partition(":spans:")[0] + ":*")
-    grant = _grant(_redis_cli(url, client), user, patterns, (*NEEDED_COMMANDS, *(trial[0] for trial in further)))
+    grant = _grant(redis_cli, user, patterns, (*NEEDED_COMMANDS, *(trial[0] for trial in further)))
     first = _send(client, [clean_up])
     if _is_denied(first[0], "command"):
         untried = tuple(name for name in NEEDED_COMMANDS if name != CLEAN_UP)

@@ -1,7 +1,7 @@
 """What makes a Redis server fit for a store: pure judgements of facts that `doctor.py` has gathered."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Final, Literal, TypeAlias
 
@@ -294,3 +294,35 @@ CHECKS: Final[tuple[Callable[[Facts], Finding], ...]] = (
     check_permissions,
 )
 """All checks, in the order of the report."""
+
+NAMESPACE_CHECKS: Final = frozenset({check_schema, check_permissions})
+"""Those that look at the namespace, which on a Cluster one node can tell of."""
+
+SLOTS: Final = 16384
+_WORST_FIRST: Final = ("problem", "warning", "unknown", "ok")
+
+
+def check_cluster(replicas: Mapping[str, int], slots_served: int) -> Finding:
+    """A Cluster whose slots are all served, by primaries that have replicas.
+
+    Args:
+        replicas: By primary, how many replicas it has.
+        slots_served: How many slots have a primary.
+    """
+    told = f"{len(replicas)} primaries serve {slots_served} of {SLOTS} slots"
+    if slots_served < SLOTS:
+        why = "Rollouts and spans in the other slots can be neither written nor read."
+        return Finding("cluster", "problem", told, why)
+    alone = sorted(node for node, count in replicas.items() if not count)
+    if alone:
+        why = "When a primary without a replica is lost, so is what it holds, and work stops."
+        return Finding("cluster", "warning", f"{told}; {' '.join(alone)} without a replica", why)
+    return Finding("cluster", "ok", f"{told}, each with a replica or more")
+
+
+def worst_of(by_node: Mapping[str, Finding], *, all_nodes: bool) -> Finding:
+    """The worst of what a check finds on the nodes of a Cluster, or what it finds on the first one alone."""
+    if not all_nodes or len({(each.level, each.what) for each in by_node.values()}) == 1:
+        return next(iter(by_node.values()))
+    node, worst = min(by_node.items(), key=lambda pair: _WORST_FIRST.index(pair[1].level))
+    return replace(worst, what=f"{node}: {worst.what}")

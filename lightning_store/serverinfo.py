@@ -1,4 +1,4 @@
-"""Asks a Redis server about itself, by a plain synchronous client: short time-outs, no retries."""
+"""Asks Redis servers about themselves, by plain synchronous clients: short time-outs, no retries."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,8 +8,11 @@ from typing import Any, Final, TypeAlias
 import redis
 from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 
+from lightning_store.addresses import Address, cluster_addresses, is_cluster, node_url
+from lightning_store.backends.redis.cluster import address_of
 from lightning_store.backends.redis.sentinel import Named, named, newest, questions, unnamed
 from lightning_store.backends.redis.settings import tls_options
 from lightning_store.backends.redis.urls import StoreUrl, read_url
@@ -52,6 +55,8 @@ class Memory:
 def plain_client(url: str) -> Generator[Client, None, None]:
     """A client for a few questions, which has got its first answer; it is closed at the end.
 
+    Of a Cluster it is a client of the first node of the URL that answers.
+
     Raises:
         InvalidRequestError: The URL cannot be used.
         StoreUnavailableError: The server cannot be reached, or is still loading.
@@ -59,7 +64,7 @@ def plain_client(url: str) -> Generator[Client, None, None]:
     """
     check_url(url)
     try:
-        client = _connect(url)
+        client = _connect_to_any(url) if is_cluster(url) else _connect(url)
     except LightningStoreError:
         raise
     except (TypeError, ValueError):
@@ -70,6 +75,74 @@ def plain_client(url: str) -> Generator[Client, None, None]:
             yield client
     except (redis_errors.ConnectionError, redis_errors.TimeoutError) as error:
         raise _unavailable(url, error) from error
+
+
+def _connect_to_any(url: str) -> Client:
+    _, addresses = cluster_addresses(url)
+    failure: LightningStoreError | None = None
+    for address in addresses:
+        try:
+            return _connect(node_url(url, address))
+        except StoreUnavailableError as error:
+            failure = error
+    raise failure or StoreUnavailableError(f"no node at {redact(url)}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The nodes of a Cluster.
+
+    Attributes:
+        primaries: Those that have slots, each with its replicas.
+        ranges: First and last of slots, with the primary that has them.
+    """
+
+    primaries: dict[Address, tuple[Address, ...]]
+    ranges: tuple[tuple[int, int, Address], ...]
+
+    def primary_of(self, key: str) -> Address | None:
+        """The node that has a key; None when nobody has its slot."""
+        slot = key_slot(key.encode())
+        return next((address for first, last, address in self.ranges if first <= slot <= last), None)
+
+    @property
+    def slots_served(self) -> int:
+        """How many of the 16,384 slots somebody has."""
+        return sum(last + 1 - first for first, last, _ in self.ranges)
+
+
+def read_layout(url: str) -> Layout:
+    """Ask a Cluster for its nodes.
+
+    Raises:
+        InvalidRequestError: The URL cannot be used, or the server is no node of a Cluster.
+        StoreUnavailableError: No node can be reached.
+        AccessDeniedError: It does not let us in, or us ask.
+    """
+    with plain_client(url) as client:
+        asked = client.connection_pool.connection_kwargs["host"]
+        try:
+            answer = client.execute_command("CLUSTER SLOTS")
+        except redis_errors.NoPermissionError as error:
+            raise AccessDeniedError(f"Redis at {redact(url)} does not let us ask for its nodes: {error}") from error
+        except redis_errors.ResponseError as error:
+            raise InvalidRequestError(f"Redis at {redact(url)} is no node of a Cluster: {error}") from error
+    primaries: dict[Address, tuple[Address, ...]] = {}
+    ranges: list[tuple[int, int, Address]] = []
+    for first, last, *servers in answer:
+        primary, *replicas = [address_of(server, asked) for server in servers]
+        primaries[primary] = tuple(replicas)
+        ranges.append((first, last, primary))
+    return Layout(primaries, tuple(ranges))
+
+
+def server_urls(url: str) -> list[str]:
+    """The URLs of the servers that have data: of all primaries of a Cluster, else the one given.
+
+    Raises:
+        LightningStoreError: See `read_layout`.
+    """
+    return [node_url(url, address) for address in read_layout(url).primaries] if is_cluster(url) else [url]
 
 
 def _connect(url: str) -> Client:
@@ -169,11 +242,24 @@ def memory_of(info: dict[str, Any]) -> Memory | None:
 def read_memory_and_time(url: str) -> tuple[Memory | None, float | None]:
     """The server's memory figures and its time in seconds since the epoch; None for what it does not tell us.
 
+    Of a Cluster, the figures of the primary that is the fullest.
+
     Raises:
-        StoreUnavailableError: The server cannot be reached.
+        StoreUnavailableError: A server cannot be reached.
     """
-    with plain_client(url) as client:
-        return memory_of(read_info(client, "memory")), read_time(client)
+    memories: list[Memory] = []
+    seconds: float | None = None
+    for server in server_urls(url):
+        with plain_client(server) as client:
+            memory = memory_of(read_info(client, "memory"))
+            seconds = read_time(client)
+        memories += [memory] if memory else []
+    return max(memories, key=_filling, default=None), seconds
+
+
+def _filling(memory: Memory) -> float:
+    """The share of its capacity that is used; unknown counts as nothing."""
+    return memory.used_bytes / memory.capacity_bytes if memory.capacity_bytes else 0.0
 
 
 def read_time(client: Client) -> float | None:

@@ -8,7 +8,7 @@ import redis
 
 from lightning_store.connect import open_store
 from lightning_store.errors import LightningStoreError
-from lightning_store.serverinfo import plain_client
+from lightning_store.serverinfo import plain_client, server_urls
 from lightning_store.status import ACTIVE, QUEUED
 
 CLEANING_SECONDS: Final = 10.0
@@ -23,9 +23,11 @@ def remove_namespace(url: str, namespace: str) -> None:
     """
     with suppress(LightningStoreError, asyncio.TimeoutError):
         asyncio.run(asyncio.wait_for(_remove_rollouts(url, namespace), CLEANING_SECONDS))
-    with suppress(LightningStoreError, redis.RedisError), plain_client(url) as client:
-        for key in client.scan_iter(match=f"*ls:{namespace}[:}}]*", count=KEYS_PER_LOOK):
-            client.unlink(key)
+    with suppress(LightningStoreError, redis.RedisError):
+        for server in server_urls(url):
+            with plain_client(server) as client:
+                for key in client.scan_iter(match=f"*ls:{namespace}[:}}]*", count=KEYS_PER_LOOK):
+                    client.unlink(key)
 
 
 async def _remove_rollouts(url: str, namespace: str) -> None:

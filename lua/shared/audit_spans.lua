@@ -9,7 +9,7 @@
 -- seen of them, see span_facts.lua, may be older than what the rollout says now: then it is not compared, nor while a
 -- call may be in between the steps of storing spans.
 
--- Returns how many spans there are.
+-- Returns how many spans are to be counted.
 local function check_spans(rollout, attempt_ids, facts)
   local attempts, counted, stored, known, last = string.match(facts, "(.*),(.*),(.*),(.*),(.*)")
   local is_idle = redis.call("ZCOUNT", key("storing"), now - TOKEN_SECONDS, "+inf") == 0

@@ -37,9 +37,11 @@ async def test_clients_follow_when_the_primary_of_the_control_slot_is_killed(clu
 
     assert followed - taken_over <= FOLLOWED_SECONDS, f"failover {taken_over - at:.1f} s, clients {followed - at:.1f} s"
     uncertain = frozenset(
-        id for id, since in busy.enqueued.items()
-        if at - UNCERTAIN_SECONDS < since < taken_over or at - UNCERTAIN_SECONDS < busy.completed.get(id, since) < taken_over
-    )  # fmt: skip
+        id
+        for times in (busy.enqueued, busy.completed)
+        for id, since in times.items()
+        if at - UNCERTAIN_SECONDS < since < taken_over
+    )
     store = RedisLightningStore(cluster.url, namespace=namespace)
     await check_all_done(store, busy, lost=uncertain)
     await store.close()

@@ -8,7 +8,7 @@ from redis.crc import key_slot
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.errors import StoreUnavailableError
 from tests.support.busy_namespace import BusyNamespace, check_all_done
-from tests.support.factories import span_of
+from tests.support.factories import some_resources, span_of
 from tests.support.keyspace import read_keyspace
 from tests.support.redis_cluster import control_slot
 from tests.support.until import until
@@ -66,6 +66,13 @@ async def test_call_in_a_slot_on_its_way_waits_and_writes_nothing(store, redis_c
                     hasty.add_span(span_of(running)),
                     hasty.cancel_rollouts([running.rollout_id]),
                     hasty.delete_rollouts([finished.rollout_id]),
+                    hasty.update_rollout(running.rollout_id, mode="val"),
+                    hasty.release_attempt(running.rollout_id, running.attempt.attempt_id),
+                    hasty.get_next_span_sequence_id(running.rollout_id, running.attempt.attempt_id),
+                    hasty.add_resources(some_resources()),
+                    hasty.update_resources("rs", some_resources()),
+                    hasty.update_worker("w"),
+                    hasty.expire_attempts(),
                     hasty.get_rollout_by_id(running.rollout_id),
                 ):
                     with pytest.raises(StoreUnavailableError):

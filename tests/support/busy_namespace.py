@@ -1,4 +1,4 @@
-"""Work on one namespace while something happens to its servers: producers, and workers that claim, trace and complete."""
+"""Work on one namespace while something happens to its servers: producers, and workers that do what they are given."""
 
 import asyncio
 import time
@@ -98,6 +98,6 @@ async def check_all_done(
     finishes = Counter(each.rollout_id for each in (await store.completions(limit=1_000_000)).items)
     assert {id: finishes[id] for id in sure} == dict.fromkeys(sure, 1)
     spans = await store.query_many_spans(sorted(sure))
-    assert {id: [span.sequence_id for span in spans[id]] for id in sure} == dict.fromkeys(sure, [1, 2, 3])
+    assert {id: tuple(span.sequence_id for span in spans[id]) for id in sure} == dict.fromkeys(sure, (1, 2, 3))
     report = await store.audit()
     assert (report.findings, report.unchecked) == ([], [])

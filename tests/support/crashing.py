@@ -7,10 +7,12 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
+from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.backends.redis.store import RedisLightningStore
 from tests.support.clock import SettableClock
 
@@ -47,11 +49,29 @@ class _CrashingPool(Pool):
         return answers
 
 
+class _CrashingClusterPool(ClusterPool):
+    """The same on a Cluster, where those of several nodes are counted together."""
+
+    def __init__(self, countdown: _Countdown, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._countdown = countdown
+
+    def _new_pool(self, settings: ConnectionSettings) -> Pool:
+        return _CrashingPool(self._countdown, settings, most=1)
+
+
 class _CrashingConnections(Connections):
-    def __init__(self, settings: Any, countdown: _Countdown) -> None:
+    def __init__(self, settings: ConnectionSettings, countdown: _Countdown) -> None:
         super().__init__(settings)
-        self._pools = PerLoop(lambda: _CrashingPool(countdown, settings, most=1))
-        self._blocking = PerLoop(lambda: _CrashingPool(countdown, settings, most=1))
+        slots = SlotMap(settings.nodes)
+
+        def new_pool() -> Pool | ClusterPool:
+            if settings.nodes:
+                return _CrashingClusterPool(countdown, settings, slots, most=1)
+            return _CrashingPool(countdown, settings, most=1)
+
+        self._pools = PerLoop(new_pool)
+        self._blocking = PerLoop(new_pool)
 
 
 def run_and_die(url: str, namespace: str, now: float, work: Work, commands: int) -> bool:

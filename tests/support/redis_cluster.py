@@ -238,7 +238,7 @@ def _knows(client: Any, ids: list[str]) -> bool:
 def _is_whole(client: Any) -> bool:
     state = _text(_raw(client, "CLUSTER", "INFO"))
     slots = _raw(client, "CLUSTER", "SLOTS")
-    return "cluster_state:ok" in state and all(len(part) == 4 for part in slots)
+    return "cluster_state:ok" in state and all(len(part) == 4 for part in slots)  # range and two nodes
 
 
 def _follows(client: Any) -> bool:

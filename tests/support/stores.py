@@ -12,7 +12,8 @@ from lightning_store.threaded import LightningStoreThreaded
 from tests.support.repeating import RepeatingRedisStore
 
 STORE_KINDS: Final = (
-    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis", "cluster", "repeated_cluster",
+    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis",
+    "cluster", "repeated_cluster",
 )  # fmt: skip
 REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis"})
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})

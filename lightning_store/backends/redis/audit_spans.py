@@ -1,4 +1,4 @@
-"""The part of an audit that a Cluster needs: spans lie in slots of their own, so what a script sees of them comes first."""
+"""The part of an audit that a Cluster needs: spans lie in slots of their own, which other scripts look at."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -29,17 +29,25 @@ class SpanAudit:
 
     async def facts_of(self, rollout_ids: Sequence[str]) -> list[bytes]:
         """Per rollout what is seen of its spans, see lua/shared/span_facts.lua."""
-        attempts = await self._connections.commands(
-            [("LRANGE", self._keys.control("attempts", id), 0, -1) for id in rollout_ids]
-        )
-        counted = await self._connections.commands(
-            [("HGET", self._keys.control("rollout", id), "stored") for id in rollout_ids]
-        )
+        control = self._keys.control
+        commands = [
+            [
+                ("HMGET", control("rollout", id), "number", "stored"),
+                ("LRANGE", control("attempts", id), 0, -1),
+            ]
+            for id in rollout_ids
+        ]
+        answers = await self._connections.commands([command for pair in commands for command in pair])
         calls = [
             self._scripts["audit_spans"].call(
-                spans=self._keys.spans(id), span_ids=self._keys.span_ids(id), counted=count or b"0", attempt_ids=ids
+                spans=self._keys.spans(id),
+                span_ids=self._keys.span_ids(id),
+                deleted=self._keys.deleted(id),
+                number=number or "",
+                counted=counted or "0",
+                attempt_ids=attempts,
             )
-            for id, count, ids in zip(rollout_ids, counted, attempts, strict=True)
+            for id, (number, counted), attempts in zip(rollout_ids, answers[::2], answers[1::2], strict=True)
         ]
         return [_sound(answer) for answer in await self._connections.run_many(calls)]
 

@@ -60,7 +60,7 @@ class SlotMap:
         by_slot: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         nodes: dict[Address, None] = {}
         for first, last, *servers in ranges:
-            addresses = [_address(server, asked) for server in servers]
+            addresses = [address_of(server, asked[0]) for server in servers]
             nodes.update(dict.fromkeys(addresses))
             by_slot[first : last + 1] = [addresses[0]] * (last + 1 - first)
         self._by_slot, self._nodes, self._is_stale = by_slot, tuple(nodes), False
@@ -252,7 +252,7 @@ def slot_of(command: Sequence[Argument]) -> int | None:
     if name in _KEYLESS:
         return None
     key = command[command.index("STREAMS") + 1 if name == "XREAD" else _KEY_AT.get(str(name), 1)]
-    return int(key_slot(key.encode() if isinstance(key, str) else bytes(key)))  # type: ignore[arg-type]
+    return int(key_slot(key.encode() if isinstance(key, str) else bytes(key)))
 
 
 def _reads_one_key(command: Sequence[Argument], blocking_seconds: float) -> bool:
@@ -263,9 +263,10 @@ def _sent_to(error: redis_errors.AskError) -> Address:
     return str(error.host), int(error.port)
 
 
-def _address(server: Sequence[Any], asked: Address) -> Address:
-    host = (server[0] or b"").decode()
-    return asked[0] if host in _UNKNOWN_HOSTS else host, int(server[1])
+def address_of(server: Sequence[Any], asked: str) -> Address:
+    """Where a server of the answer to CLUSTER SLOTS is, which was given by the host that was asked."""
+    host = server[0].decode() if isinstance(server[0], bytes) else str(server[0] or "")
+    return asked if host in _UNKNOWN_HOSTS else host, int(server[1])
 
 
 def _explained(error: Exception) -> Exception:

@@ -36,8 +36,8 @@ _REFUSED_ERRORS: Final = (
 )
 # What a script may not do is told without a code: by Redis before 7.2, and since.
 _REFUSED_IN_SCRIPT: Final = ("The user executing the script can't", "ACL failure in script")
-# What a script is told whose slot is on its way to another node, or whose node has lost its Cluster; nothing was written
-# then, see open() in lua/shared/clock.lua.
+# What a script is told whose slot is on its way to another node, or whose node has lost its Cluster. Nothing was
+# written then, see open() in lua/shared/clock.lua.
 _ON_ITS_WAY: Final = ("non local key in a cluster node", "while the cluster is down")
 # Redis 6.2 wraps the refusal of a command in a script's own error: "Error running script (call to f_…): @user_script:1:
 # @user_script: 1: -OOM command not allowed …"; later ones answer "OOM command not allowed …".

@@ -74,7 +74,8 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
 SPAN_KINDS: Final[dict[str, tuple[str, str]]] = {
     "spans:{<rollout>}": (
         "stream",
-        "`a` attempt, `s` sequence number, `d` the rest of the span as JSON, zstd when long; on a Cluster `r`, its reward",
+        "`a` attempt, `s` sequence number, `d` the rest of the span as JSON, zstd when long; on a Cluster `r`, its"
+        " reward",
     ),
     "spanids:{<rollout>}:<attempt>:<n>": ("set", "span ids of 16 hex digits as 64-bit integers, at most 512 per set"),
     "spanids:{<rollout>}:<attempt>:text:<n>": ("set", "span ids of any other form"),

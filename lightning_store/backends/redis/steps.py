@@ -105,7 +105,7 @@ class StepOperations(RedisCore):
         )
 
     async def _delete_in_steps(self, items: Sequence[tuple[str, str]]) -> list[bytes]:
-        """Delete finished rollouts, their spans first: what is left by a crash is a rollout, which can be deleted again.
+        """Delete finished rollouts, their spans first: what a crash leaves is a rollout, which can be deleted again.
 
         Args:
             items: Ids, each with the completion that must be its last; "" = any.
