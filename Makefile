@@ -16,7 +16,7 @@ XDIST   := -n $(WORKERS) --maxprocesses=8
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test coverage demo fmt lint audit-deps types conformance model faults slow bench generate verify check clean
+.PHONY: help install test coverage demo fmt lint audit-deps types conformance model faults slow bench chaos generate verify check clean
 unexport PYTHONPATH PYTHONHOME
 
 help: ## show this list
@@ -48,6 +48,9 @@ slow: $(READY) ## run the tests that take long, such as building and installing 
 
 bench: $(READY) ## measure speed and memory beside their limits, ten minutes (ARGS=--quick takes half)
 	$(PY) -m benchmarks $(ARGS)
+
+chaos: $(READY) ## break everything at once for minutes and check what was lost (ARGS="--seed 7 --short" takes one)
+	$(PY) -m chaos $(ARGS)
 
 fmt: $(LINTING) ## format the code and mend what can be mended
 	$(PY) -m ruff format

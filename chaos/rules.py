@@ -1,0 +1,310 @@
+"""What must hold, each rule a generator of findings."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from chaos.evidence import Claim, Evidence, Pair
+from chaos.findings import Finding, Verdict
+from chaos.history import Call
+from chaos.state import StoredAttempt, StoredRollout
+from chaos.work import KINDS, reward_of
+from lightning_store.status import FINISHED, ROLLOUT_AFTER_ATTEMPT
+
+Findings = Iterator[Finding]
+
+ENDS: Final = frozenset({"succeeded", "failed"})
+"""What agents report at the end of an attempt."""
+
+_HELD: Final = frozenset({"current", "revived"})
+
+
+def unexpected(subject: str, problem: str) -> Finding:
+    """A finding that is neither a loss nor a double."""
+    return Finding(Verdict.UNEXPECTED, subject, problem)
+
+
+# -- enqueued ---------------------------------------------------------------------------------------------------------
+
+
+def what_was_enqueued_is_there_and_finished(evidence: Evidence) -> Findings:
+    for enqueues in evidence.enqueues.values():
+        for enqueue in enqueues:
+            id = enqueue.rollout_id
+            if evidence.binds(enqueue.call) and id not in evidence.state.rollouts:
+                yield Finding(Verdict.LOST, str(id), f"acknowledged to {enqueue.call.name} and not there")
+    for rollout in evidence.state.rollouts.values():
+        if rollout.status not in FINISHED:
+            yield Finding(Verdict.LOST, rollout.rollout_id, f"never finished: {rollout.status} at the end")
+
+
+def nothing_is_there_that_nobody_enqueued(evidence: Evidence) -> Findings:
+    for task, stored in evidence.by_task.items():
+        enqueues = evidence.enqueues.get(task, [])
+        effective = [each for each in enqueues if evidence.may_have_acted(each.call)]
+        known = {each.rollout_id for each in effective}
+        for rollout in stored:
+            if not effective:
+                why = "was refused" if enqueues else "nobody enqueued"
+                yield unexpected(rollout.rollout_id, f"is there for task {task}, which {why}")
+            elif None not in known and rollout.rollout_id not in known:
+                yield unexpected(
+                    rollout.rollout_id, f"is not the id that task {task} was given: {sorted(map(str, known))}"
+                )
+        without_id = sum(each.rollout_id is None for each in effective)
+        if len(stored) > max(without_id, 0) + len(known - {None}):
+            yield unexpected(stored[-1].rollout_id, f"is one of {len(stored)} rollouts of task {task}")
+
+
+# -- claimed ----------------------------------------------------------------------------------------------------------
+
+
+def each_number_is_claimed_once(evidence: Evidence) -> Findings:
+    claims: dict[tuple[str, int], list[Claim]] = defaultdict(list)
+    for claim in evidence.claims:
+        if evidence.binds(claim.call):
+            claims[claim.rollout_id, claim.sequence].append(claim)
+    for (id, sequence), same in claims.items():
+        if len(same) > 1:
+            who = ", ".join(claim.call.name for claim in same)
+            yield Finding(Verdict.CLAIMED_TWICE, id, f"attempt {sequence} was handed to {who}")
+
+
+def claims_are_stored_as_they_were_answered(evidence: Evidence) -> Findings:
+    for claim in evidence.claims:
+        rollout = evidence.state.rollouts.get(claim.rollout_id)
+        if not evidence.binds(claim.call):
+            continue
+        if rollout is None:
+            yield unexpected(claim.rollout_id, f"was handed to {claim.call.name} and is not there")
+            continue
+        ids = [attempt.attempt_id for attempt in rollout.attempts]
+        if ids[claim.sequence - 1 : claim.sequence] != [claim.attempt_id]:
+            yield unexpected(
+                claim.rollout_id, f"{claim.call.name} was handed attempt {claim.sequence} as {claim.attempt_id}: {ids}"
+            )
+
+
+def attempts_were_claimed_by_somebody(evidence: Evidence) -> Findings:
+    answered = {(claim.rollout_id, claim.attempt_id) for claim in evidence.claims}
+    unanswered = Counter(
+        call.asked["worker"] for call in evidence.by_operation["dequeue_rollout"] if not evidence.binds(call)
+    )
+    for rollout in evidence.state.rollouts.values():
+        for attempt in rollout.attempts:
+            if (rollout.rollout_id, attempt.attempt_id) in answered:
+                continue
+            unanswered[attempt.worker] -= 1
+            if unanswered[attempt.worker] < 0:
+                yield unexpected(rollout.rollout_id, f"attempt {attempt.attempt_id} was claimed by nobody")
+
+
+def leases_end_when_the_next_one_claims(evidence: Evidence) -> Findings:
+    """Whoever renews after another's claim was acknowledged is told that it holds the rollout no more."""
+    claims: dict[str, list[Claim]] = defaultdict(list)
+    for claim in evidence.claims:
+        if evidence.binds(claim.call):
+            claims[claim.rollout_id].append(claim)
+    for call in evidence.by_operation["renew"]:
+        if call.outcome != "ok":
+            continue
+        for (id, attempt_id), answer in zip(call.asked["attempts"], call.answer, strict=True):
+            mine = [claim.sequence for claim in claims[id] if claim.attempt_id == attempt_id]
+            later = [claim for claim in claims[id] if mine and claim.sequence > mine[0]]
+            if answer in _HELD and any(claim.call.ended_at < call.invoked_at for claim in later):
+                yield unexpected(id, f"{call.name} renewed {attempt_id} ({answer}) after the next attempt was claimed")
+
+
+# -- completed --------------------------------------------------------------------------------------------------------
+
+
+def each_finish_is_in_the_log_once(evidence: Evidence) -> Findings:
+    entries: dict[str, list[str]] = defaultdict(list)
+    for _, id, status in evidence.state.completions:
+        entries[id].append(status)
+    for id, rollout in evidence.state.rollouts.items():
+        noted = entries.pop(id, [])
+        if len(noted) > 1:
+            yield Finding(Verdict.COMPLETED_TWICE, id, f"is in the completion log {len(noted)} times: {noted}")
+        elif rollout.status in FINISHED and noted != [rollout.status]:
+            yield unexpected(id, f"is {rollout.status}, the completion log says {noted}")
+    for id in entries:
+        yield unexpected(id, "is in the completion log and not there")
+
+
+def nothing_runs_after_its_end(evidence: Evidence) -> Findings:
+    for id, rollout in evidence.state.rollouts.items():
+        for attempt, next_one in pairwise(rollout.attempts):
+            if attempt.status == "succeeded" and attempt.ended is not None and attempt.ended < next_one.started:
+                yield Finding(Verdict.COMPLETED_TWICE, id, f"had succeeded before {next_one.attempt_id} was claimed")
+        late = [
+            attempt for attempt in rollout.attempts if rollout.ended is not None and attempt.started > rollout.ended
+        ]
+        if late:
+            yield unexpected(id, f"attempt {late[0].attempt_id} was claimed after the end")
+
+
+def rollouts_end_as_their_work_does(evidence: Evidence) -> Findings:
+    for id, rollout in evidence.state.rollouts.items():
+        if rollout.status not in FINISHED:
+            continue
+        expected = KINDS[rollout.task["kind"]]
+        if rollout.status != expected:
+            yield unexpected(id, f"is {rollout.status}, its work is {rollout.task['kind']}")
+        latest = rollout.attempts[-1] if rollout.attempts else None
+        if latest is None or ROLLOUT_AFTER_ATTEMPT[latest.status] != rollout.status:
+            yield unexpected(id, f"is {rollout.status}, its last attempt {latest and latest.status}")
+
+
+def reports_show_on_their_attempts(evidence: Evidence) -> Findings:
+    for (id, attempt_id), calls in evidence.reports.items():
+        ends = [call for call in calls if _reported(call) in ENDS and evidence.may_have_acted(call)]
+        binding = [call for call in ends if evidence.binds(call)]
+        for call in binding:
+            if call.answer["status"] != _reported(call):
+                yield unexpected(id, f"{call.name} reported {_reported(call)}, the answer is {call.answer['status']}")
+        attempt = evidence.attempt(id, attempt_id)
+        if attempt is None and binding:
+            yield unexpected(id, f"{binding[-1].name} reported the end of {attempt_id}, which is not there")
+        elif attempt is not None and binding and attempt.status not in _last_words(ends, binding):
+            yield unexpected(
+                id, f"{binding[-1].name} reported {_reported(binding[-1])}, {attempt_id} is {attempt.status}"
+            )
+
+
+def ends_were_reported_by_somebody(evidence: Evidence) -> Findings:
+    for id, rollout in evidence.state.rollouts.items():
+        for attempt in rollout.attempts:
+            if attempt.status in ENDS and not _is_reported(evidence, (id, attempt.attempt_id), attempt):
+                yield unexpected(id, f"attempt {attempt.attempt_id} is {attempt.status}, which nobody reported")
+
+
+def _is_reported(evidence: Evidence, pair: Pair, attempt: StoredAttempt) -> bool:
+    # A claim that was cancelled or has no answer is taken back by the client itself, which is no call of its own.
+    if attempt.cause == "released":
+        return True
+    calls = evidence.reports.get(pair, [])
+    return any(_reported(call) == attempt.status and evidence.may_have_acted(call) for call in calls)
+
+
+def _reported(call: Call) -> str | None:
+    status: str | None = "failed" if call.operation == "release_attempt" else call.asked["status"]
+    return status
+
+
+def _last_words(ends: Sequence[Call], binding: Sequence[Call]) -> set[str | None]:
+    """What those report that may have been the last to act; a call without an answer may act at any later time."""
+    return {
+        _reported(call)
+        for call in ends
+        if call not in binding or not any(other.invoked_at > call.ended_at for other in binding)
+    }
+
+
+# -- what else was told -----------------------------------------------------------------------------------------------
+
+
+def spans_are_there_once(evidence: Evidence) -> Findings:
+    stored: dict[Pair, Counter[str]] = {
+        (id, attempt.attempt_id): Counter(attempt.spans)
+        for id, rollout in evidence.state.rollouts.items()
+        for attempt in rollout.attempts
+    }
+    sent: set[tuple[str, str, str]] = set()
+    for call in evidence.by_operation["add_many_spans"]:
+        sent.update(tuple(span) for span in call.asked["spans"])
+        for id, attempt_id, span_id in call.answer if evidence.binds(call) else ():
+            if not stored.get((id, attempt_id), Counter())[span_id]:
+                yield unexpected(id, f"span {span_id} was acknowledged to {call.name} and is not there")
+    for (id, attempt_id), spans in stored.items():
+        for span_id, count in spans.items():
+            if count > 1:
+                yield unexpected(id, f"span {span_id} is stored {count} times")
+            if (id, attempt_id, span_id) not in sent:
+                yield unexpected(id, f"span {span_id} was sent by nobody")
+
+
+def rewards_are_those_of_the_work(evidence: Evidence) -> Findings:
+    doubtful = {
+        tuple(span[:2])
+        for call in evidence.by_operation["add_many_spans"]
+        if call.outcome == "ok" and not evidence.binds(call)
+        for span in call.asked["spans"]
+    }
+    for id, rollout in evidence.state.rollouts.items():
+        if rollout.status != "succeeded" or not rollout.attempts:
+            continue
+        latest = rollout.attempts[-1]
+        is_known = not latest.lost_spans and (id, latest.attempt_id) not in doubtful
+        if is_known and rollout.reward != reward_of(rollout.task):
+            yield unexpected(id, f"has the reward {rollout.reward}, its work gives {reward_of(rollout.task)}")
+
+
+def versions_count_updates(evidence: Evidence) -> Findings:
+    calls: dict[str, list[Call]] = defaultdict(list)
+    for call in evidence.by_operation["update_resources"]:
+        calls[call.asked["resources"]].append(call)
+    for id, updates in calls.items():
+        versions = [call.answer["version"] for call in updates if evidence.binds(call)]
+        if any(earlier >= later for earlier, later in pairwise(versions)):
+            yield unexpected(id, f"versions do not grow with each update: {versions}")
+        there = evidence.state.resources.get(id, 0)
+        most = sum(map(evidence.may_have_acted, updates))
+        if not max(versions, default=0) <= there <= most:
+            yield unexpected(id, f"is at version {there} after {versions[-1:]} was acknowledged and {most} were sent")
+
+
+def readers_of_completions_miss_nothing(evidence: Evidence) -> Findings:
+    """Each entry of the log, as far as it was read, was read once."""
+    told: Counter[tuple[str, str]] = Counter()
+    for_good: set[tuple[str, str]] = set()
+    last: dict[str, tuple[float, ...]] = {}
+    for call in evidence.by_operation["completions"]:
+        for cursor, id, _ in call.answer or ():
+            told[cursor, id] += 1
+            last[call.process] = max(last.get(call.process, (-math.inf,)), _place(cursor))
+            if evidence.binds(call):
+                for_good.add((cursor, id))
+    reached = max(last.values(), default=(-math.inf,))
+    for cursor, id, _ in evidence.state.completions:
+        count = told.pop((cursor, id), 0)
+        if count != 1 and _place(cursor) <= reached:
+            yield unexpected(id, f"its completion {cursor} was read {count} times")
+    for cursor, id in told:
+        if (cursor, id) in for_good:
+            yield unexpected(id, f"its completion {cursor} was read and is not in the log")
+
+
+def reads_tell_what_stays(evidence: Evidence) -> Findings:
+    """Who was told that a rollout has finished finds it finished in the same way at the end."""
+    for call in evidence.by_operation["wait_for_rollouts"]:
+        for id, status in call.answer if evidence.binds(call) else ():
+            rollout: StoredRollout | None = evidence.state.rollouts.get(id)
+            if rollout is None or rollout.status != status:
+                yield unexpected(id, f"{call.name} was told that it is {status}, it is {rollout and rollout.status}")
+
+
+def _place(cursor: str) -> tuple[float, ...]:
+    return tuple(map(float, cursor.split("-")))
+
+
+RULES: Final[tuple[Callable[[Evidence], Findings], ...]] = (
+    what_was_enqueued_is_there_and_finished,
+    nothing_is_there_that_nobody_enqueued,
+    each_number_is_claimed_once,
+    claims_are_stored_as_they_were_answered,
+    attempts_were_claimed_by_somebody,
+    leases_end_when_the_next_one_claims,
+    each_finish_is_in_the_log_once,
+    nothing_runs_after_its_end,
+    rollouts_end_as_their_work_does,
+    reports_show_on_their_attempts,
+    ends_were_reported_by_somebody,
+    spans_are_there_once,
+    rewards_are_those_of_the_work,
+    versions_count_updates,
+    readers_of_completions_miss_nothing,
+    reads_tell_what_stays,
+)
