@@ -1,10 +1,10 @@
-"""The algorithm: enqueues work in waves, follows what finishes, checks and publishes resources in between."""
+"""The algorithm: enqueues work in waves, cancels some, follows what finishes, checks and publishes resources."""
 
 import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from chaos.work import config_of, tasks
@@ -19,9 +19,13 @@ logger = logging.getLogger("chaos")
 RESOURCES: Final = "rs-policy"
 MOST_UNFINISHED: Final = 80
 WAVE: Final = (5, 25)
-LOOK_SECONDS: Final = 2.0
-REST_SECONDS: Final = 0.2
-"""After a refusal for lack of memory, until the next try."""
+PRODUCERS: Final = 3
+SHARE_CANCELLED: Final = 0.3
+MOST_CANCELLED: Final = 3
+FOLLOW_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 1.0
+REST_SECONDS: Final = 0.1
+"""Before room is looked for again, and after a refusal for lack of memory."""
 
 
 class Algorithm:
@@ -48,16 +52,17 @@ class Algorithm:
     async def run(self) -> None:
         """Work until told to stop, and then until the last rollout has finished."""
         self._cursor = (await self._patiently(lambda: self._store.completions("latest"))).cursor
-        for version in itertools.count(1):
-            if self._is_stopping:
-                break
-            await self._publish(version)
-            await self._enqueue()
-            await self._follow(MOST_UNFINISHED)
-            await self._look()
-        while self._unfinished:
-            await self._follow(0)
-            await self._look()
+        await self._publish(1)
+        producers = asyncio.gather(*(self._produce() for _ in range(PRODUCERS)))
+        await asyncio.gather(producers, self._follow(producers), self._look(producers))
+
+    async def _produce(self) -> None:
+        """Enqueue waves while there is room, and cancel some of it."""
+        while not self._is_stopping:
+            if len(self._unfinished) < MOST_UNFINISHED:
+                await self._enqueue()
+                await self._cancel_some()
+            await asyncio.sleep(REST_SECONDS)
 
     async def _publish(self, version: int) -> None:
         template = PromptTemplate(template=f"version {version}: {{task}}", engine="f-string")
@@ -94,29 +99,34 @@ class Algorithm:
             except StoreFullError:
                 await asyncio.sleep(REST_SECONDS)
 
-    async def _follow(self, most_unfinished: int) -> None:
-        """Read the completion log until few enough are left, or a look at all of them is due."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LOOK_SECONDS
-        while True:
-            page = await self._patiently(lambda: self._store.completions(self._cursor, timeout=0.5))
+    async def _cancel_some(self) -> None:
+        """Now and then, work turns out not to be wanted; it may have ended meanwhile."""
+        if self._unfinished and self._dice.random() < SHARE_CANCELLED:
+            ids = self._dice.sample(sorted(self._unfinished), min(MOST_CANCELLED, len(self._unfinished)))
+            await self._patiently(lambda: self._store.cancel_rollouts(ids))
+
+    async def _follow(self, producers: "asyncio.Future[Any]") -> None:
+        """Read the completion log until all is finished and no more comes."""
+        while self._unfinished or not producers.done():
+            page = await self._patiently(lambda: self._store.completions(self._cursor, timeout=FOLLOW_SECONDS))
             self._cursor = page.cursor
-            self._forget(completion.rollout_id for completion in page.items)
-            if len(self._unfinished) <= most_unfinished or loop.time() > until:
+            self._unfinished.difference_update(completion.rollout_id for completion in page.items)
+
+    async def _look(self, producers: "asyncio.Future[Any]") -> None:
+        """Publish resources; see what has become of those that are thought to be unfinished, and of their rewards."""
+        for version in itertools.count(2):
+            await asyncio.sleep(LOOK_SECONDS)
+            if producers.done() and not self._unfinished:
                 return
+            await self._publish(version)
+            await self._look_at(sorted(self._unfinished))
 
-    async def _look(self) -> None:
-        """See what has become of those that are thought to be unfinished, and of their rewards."""
-        ids = sorted(self._unfinished)
+    async def _look_at(self, ids: list[str]) -> None:
         finished = await self._patiently(lambda: self._store.wait_for_rollouts(rollout_ids=ids, timeout=0))
-        self._forget(rollout.rollout_id for rollout in finished)
         page = await self._patiently(lambda: self._store.query_rollouts(rollout_id_in=ids))
-        known = {rollout.rollout_id for rollout in page}
-        self._forget(rollout.rollout_id for rollout in page if rollout.status in FINISHED)
-        for gone in set(ids) - known:
-            logger.error("rollout %s is gone", gone)
-        self._forget(set(ids) - known)
-        await self._patiently(lambda: self._store.rewards(sorted(known)))
-
-    def _forget(self, rollout_ids: Iterable[str]) -> None:
-        self._unfinished.difference_update(rollout_ids)
+        gone = set(ids) - {rollout.rollout_id for rollout in page}
+        for rollout_id in sorted(gone):
+            logger.error("rollout %s is gone", rollout_id)
+        over = [*finished, *(rollout for rollout in page if rollout.status in FINISHED)]
+        self._unfinished -= {*gone, *(rollout.rollout_id for rollout in over)}
+        await self._patiently(lambda: self._store.rewards(ids))

@@ -12,6 +12,7 @@ from chaos.evidence import Evidence, Window
 from chaos.findings import Fate, Judgement, Verdict
 from chaos.history import Call
 from chaos.state import FinalState
+from lightning_store.status import CANCELLED
 
 
 def judge(calls: Sequence[Call], state: FinalState, windows: Sequence[Window] = ()) -> Judgement:
@@ -69,8 +70,15 @@ def _gone(evidence: Evidence, call: Call) -> Iterator[str]:
         attempt = evidence.attempt(call.asked["rollout"], call.asked["attempt"])
         if attempt is None or attempt.status != call.asked["status"]:
             yield "reports of an end"
+    elif call.operation == "cancel_rollouts":
+        yield from ("cancels" for id in call.answer if not _is_cancelled(evidence, id))
     elif call.operation == "add_many_spans":
         yield from ("spans" for span in call.answer if not _is_stored(evidence, *span))
+
+
+def _is_cancelled(evidence: Evidence, rollout_id: str) -> bool:
+    rollout = evidence.state.rollouts.get(rollout_id)
+    return rollout is not None and rollout.status == CANCELLED
 
 
 def _is_stored(evidence: Evidence, rollout_id: str, attempt_id: str, span_id: str) -> bool:

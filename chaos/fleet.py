@@ -16,6 +16,8 @@ HOUR: Final = 3600.0
 CLIENT: Final = "chaos.client"
 DAEMON: Final = "daemon"
 ALGORITHM: Final = "algorithm"
+IMPATIENT: Final = frozenset({ALGORITHM, *(f"runner-{number}" for number in range(RUNNERS) if number % 4 in {1, 2})})
+"""Of the runners, as many with agents on threads as with coroutines."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Fleet:
             **asdict(self._common),
             "role": role,
             "number": int(number or 0),
+            "is_impatient": name in IMPATIENT,
             "journal": str(self.journals / f"{life}.jsonl"),
             "clock": str(clock),
         }

@@ -72,6 +72,7 @@ ASKED: Final[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "renew": lambda given: {"worker": given["worker_id"], "attempts": [list(pair) for pair in given["attempts"]]},
     "add_many_spans": lambda given: {"spans": _spans(given["spans"])},
     "update_resources": lambda given: {"resources": given["resources_id"]},
+    "cancel_rollouts": lambda given: {"rollouts": list(given["rollout_ids"])},
     "completions": lambda given: {"after": given.get("after")},
 }  # fmt: skip
 """By operation: what its call asks for. Others are noted by name alone."""
@@ -88,6 +89,7 @@ ANSWERED: Final[Mapping[str, Callable[[Any], Any]]] = {
     "add_many_spans": _spans,
     "add_resources": lambda update: {"resources": update.resources_id, "version": update.version},
     "update_resources": lambda update: {"version": update.version},
+    "cancel_rollouts": list,
     "completions": lambda page: [[each.cursor, each.rollout_id, each.status] for each in page.items],
     "wait_for_rollouts": lambda rollouts: [[each.rollout_id, each.status] for each in rollouts],
 }  # fmt: skip

@@ -67,6 +67,7 @@ class Course:
 
     Attributes:
         natures: The faults that strike, each at least once.
+        least: How often those strike at least that are drawn at all.
         seconds: How long the strikes take together, at least; more if the faults cannot be had in less.
         gaps: Shortest and longest quiet time between two strikes, in seconds.
         overlap: Share of strikes that overlap the one before, where their victims differ.
@@ -74,12 +75,14 @@ class Course:
     """
 
     natures: Mapping[Fault, Nature]
+    least: int
     seconds: float
     gaps: tuple[float, float]
     overlap: float
     lease_seconds: float
 
 
+OVERLAP: Final = 0.6
 OVERLAP_GAP: Final = (0.1, 1.0)
 
 
@@ -125,14 +128,16 @@ def course(fsync: str, seconds: float, *, is_short: bool = False, only: Sequence
         if (fault in only if only else fault not in left_out)
     }
     gaps = (0.7, 1.4) if is_short else (2.5, 5.0)
-    return Course(chosen, seconds, gaps, 0.2, lease_seconds)
+    least = 2 if fsync == "always" and seconds else 1
+    return Course(chosen, least, seconds, gaps, OVERLAP, lease_seconds)
 
 
 def plan(seed: int, course: Course) -> list[Strike]:
-    """The strikes in their order: each fault once, then others by weight until the time is filled, shuffled."""
+    """The strikes: each fault as often as it must, then others by weight until the time is filled, shuffled."""
     dice = random.Random(seed)  # noqa: S311 - repeatable on purpose
     faults = list(course.natures)
     drawn = [fault for fault in faults if course.natures[fault].weight] or list(faults)
+    faults += drawn * (course.least - 1)
     weights = [course.natures[fault].weight or 1 for fault in drawn]
     while sum(_usual_seconds(fault, course) for fault in faults) < course.seconds:
         faults += dice.choices(drawn, weights)

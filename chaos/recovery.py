@@ -1,6 +1,7 @@
 """How long it took after each fault until work went on."""
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def recoveries(calls: Sequence[Call], struck: Sequence[Struck]) -> dict[Fault, l
     found: dict[Fault, list[Recovery]] = defaultdict(list)
     for each in struck:
         if each.alone:
-            found[each.strike.fault].append(_recovery(acknowledged, lives, each))
+            found[each.strike.fault].append(_recovery(calls, acknowledged, lives, each))
     return found
 
 
@@ -70,9 +71,11 @@ def _lives(calls: Sequence[Call]) -> dict[str, tuple[float, float]]:
     return lives
 
 
-def _recovery(acknowledged: Sequence[Call], lives: Mapping[str, tuple[float, float]], struck: Struck) -> Recovery:
+def _recovery(
+    calls: Sequence[Call], acknowledged: Sequence[Call], lives: Mapping[str, tuple[float, float]], struck: Struck
+) -> Recovery:
     since = struck.ended
-    after = [call for call in acknowledged if call.ended_at > since]
+    after = acknowledged[bisect_right(acknowledged, since, key=_ended_at) :]
     claim = next((call.ended_at for call in after if call.operation == "dequeue_rollout" and call.answer), None)
     end = next((call.ended_at for call in after if _is_end(call)), None)
     first: dict[str, float] = {}
@@ -82,16 +85,23 @@ def _recovery(acknowledged: Sequence[Call], lives: Mapping[str, tuple[float, flo
     return Recovery(
         flows=None if claim is None or end is None else max(claim, end) - since,
         all_back=max(filter(None, back)) - since if any(back) and None not in back else None,
-        taken_over=_taken_over(acknowledged, struck) if struck.strike.fault in SINCE_STRIKE else None,
+        taken_over=_taken_over(calls, acknowledged, struck) if struck.strike.fault in SINCE_STRIKE else None,
     )
+
+
+def _ended_at(call: Call) -> float:
+    return call.ended_at
 
 
 def _is_end(call: Call) -> bool:
     return call.operation == "update_attempt" and call.asked["status"] in ENDS
 
 
-def _taken_over(acknowledged: Sequence[Call], struck: Struck) -> float | None:
-    """How long the rollouts that a process held stayed without another; None when it held none."""
+def _taken_over(calls: Sequence[Call], acknowledged: Sequence[Call], struck: Struck) -> float | None:
+    """How long the rollouts that a process held stayed without another; None when it held none.
+
+    Those with a report of whose effect nobody knows are left out: they may have ended with it.
+    """
     held: set[str] = set()
     for call in acknowledged:
         if call.ended_at > struck.began:
@@ -100,21 +110,20 @@ def _taken_over(acknowledged: Sequence[Call], struck: Struck) -> float | None:
             held.add(call.answer["rollout"])
         elif _is_end(call) or call.operation == "release_attempt":
             held.discard(call.asked["rollout"])
+    held -= {call.asked["rollout"] for call in calls if _is_end(call) and call.outcome == "unknown"}
     taken = [_next_event(acknowledged, id, struck.began) for id in held]
     return None if not taken else max(taken) - struck.began
 
 
 def _next_event(acknowledged: Sequence[Call], rollout_id: str, since: float) -> float:
-    """When a rollout was claimed or reported next; infinite if never."""
-    return next(
-        (
-            call.ended_at
-            for call in acknowledged
-            if call.ended_at > since
-            and (
-                (call.operation == "dequeue_rollout" and call.answer and call.answer["rollout"] == rollout_id)
-                or (_is_end(call) and call.asked["rollout"] == rollout_id)
-            )
-        ),
-        math.inf,
-    )
+    """When a rollout was claimed, reported or cancelled next; infinite if never."""
+    after = acknowledged[bisect_right(acknowledged, since, key=_ended_at) :]
+    return next((call.ended_at for call in after if _concerns(call, rollout_id)), math.inf)
+
+
+def _concerns(call: Call, rollout_id: str) -> bool:
+    if call.operation == "dequeue_rollout":
+        return bool(call.answer) and call.answer["rollout"] == rollout_id
+    if call.operation == "cancel_rollouts":
+        return rollout_id in call.answer
+    return _is_end(call) and call.asked["rollout"] == rollout_id

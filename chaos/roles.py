@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from chaos.algorithm import Algorithm
 from chaos.history import Journal
 from chaos.logged import LoggedStore
 from chaos.work import on_loop, on_thread
-from lightning_store.connect import open_store
+from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.contract import LightningStore
 from lightning_store.healthcheck import HealthCheck
 from lightning_store.runner import Runner
@@ -22,6 +22,8 @@ LOG_FORMAT: Final = "%(relativeCreated)d %(levelname)s %(name)s %(message)s"
 POLL_SECONDS: Final = 2.0
 DAEMON_INTERVAL_SECONDS: Final = 1.0
 SILENT_SECONDS: Final = 30.0
+IMPATIENT: Final[Mapping[str, Any]] = {"socket_seconds": 1.0, "retry_seconds": 2.0}
+"""Limits of clients that give calls up soon; the others have the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Order:
     Attributes:
         journal: File for its calls, not there yet.
         number: Of the runner.
+        is_impatient: Gives calls up so soon that it often does not know whether they took effect.
         seed: Of the tasks.
         wrapper: `module:name` of what wraps the store below the log; None = nothing. For tests that break the store.
     """
@@ -40,13 +43,15 @@ class Order:
     journal: str
     lease_seconds: float
     concurrency: int
+    is_impatient: bool
     number: int = 0
     seed: int = 0
     wrapper: str | None = None
 
-    def store(self) -> tuple[LightningStore, LoggedStore]:
+    def store(self) -> tuple[RedisLightningStore, LoggedStore]:
         """The store itself, and the logged one that is to be used."""
-        bare = open_store(self.url, self.namespace)
+        limits = IMPATIENT if self.is_impatient else {}
+        bare = RedisLightningStore(self.url, namespace=self.namespace, **limits)
         return bare, LoggedStore(_wrapped(bare, self.wrapper), Journal(Path(self.journal)))
 
 
@@ -73,7 +78,7 @@ def run_daemon(order: Order) -> int:
         try:
             await daemon.run()
         finally:
-            await _close(bare)
+            await bare.close()
 
     with stop_on_signals(daemon.stop):
         asyncio.run(run())
@@ -89,15 +94,11 @@ def run_algorithm(order: Order) -> int:
         try:
             await algorithm.run()
         finally:
-            await _close(bare)
+            await bare.close()
 
     with stop_on_signals(algorithm.stop):
         asyncio.run(run())
     return 0
-
-
-async def _close(bare: LightningStore) -> None:
-    await bare.close()  # type: ignore[attr-defined]  # stores that were opened by URL have it
 
 
 def _wrapped(store: LightningStore, wrapper: str | None) -> LightningStore:

@@ -11,7 +11,7 @@ from chaos.findings import Finding, Verdict
 from chaos.history import Call
 from chaos.state import StoredAttempt, StoredRollout
 from chaos.work import KINDS, reward_of
-from lightning_store.status import FINISHED, ROLLOUT_AFTER_ATTEMPT
+from lightning_store.status import CANCELLED, FINISHED, ROLLOUT_AFTER_ATTEMPT
 
 Findings = Iterator[Finding]
 
@@ -146,9 +146,23 @@ def nothing_runs_after_its_end(evidence: Evidence) -> Findings:
             yield unexpected(id, f"attempt {late[0].attempt_id} was claimed after the end")
 
 
+def what_was_cancelled_stays_so(evidence: Evidence) -> Findings:
+    wanted: set[str] = set()
+    for call in evidence.by_operation["cancel_rollouts"]:
+        if evidence.may_have_acted(call):
+            wanted.update(call.asked["rollouts"])
+        for id in call.answer if evidence.binds(call) else ():
+            rollout = evidence.state.rollouts.get(id)
+            if rollout is None or rollout.status != CANCELLED:
+                yield unexpected(id, f"{call.name} was told that it is cancelled, it is {rollout and rollout.status}")
+    for id, rollout in evidence.state.rollouts.items():
+        if rollout.status == CANCELLED and id not in wanted:
+            yield unexpected(id, "is cancelled, which nobody asked for")
+
+
 def rollouts_end_as_their_work_does(evidence: Evidence) -> Findings:
     for id, rollout in evidence.state.rollouts.items():
-        if rollout.status not in FINISHED:
+        if rollout.status not in FINISHED - {CANCELLED}:
             continue
         expected = KINDS[rollout.task["kind"]]
         if rollout.status != expected:
@@ -299,6 +313,7 @@ RULES: Final[tuple[Callable[[Evidence], Findings], ...]] = (
     leases_end_when_the_next_one_claims,
     each_finish_is_in_the_log_once,
     nothing_runs_after_its_end,
+    what_was_cancelled_stays_so,
     rollouts_end_as_their_work_does,
     reports_show_on_their_attempts,
     ends_were_reported_by_somebody,

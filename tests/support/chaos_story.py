@@ -92,6 +92,12 @@ class Story:
         self.change_attempt(id, attempt_id, status="unresponsive", cause="worker_lost")
         self.change(id, status="requeuing")
 
+    def cancel(self, id: str) -> None:
+        """A rollout is not wanted any more."""
+        self.call("cancel_rollouts", {"rollouts": [id]}, [id], process="algorithm.1")
+        self.change(id, status="cancelled", ended=self.now - 1.5)
+        self.completions.append((f"{len(self.completions) + 1}-0", id, "cancelled"))
+
     def publish(self, version: int) -> None:
         """The next version of the resources."""
         self.call("update_resources", {"resources": "rs"}, {"version": version}, process="algorithm.1")
@@ -150,6 +156,11 @@ def sound_story() -> Story:
     third = story.enqueue(3, "failing", outcome="unknown", own_id=False)
     unheard = story.claim(third, outcome="unknown")
     story.report(third, unheard, "failed")
+    unwanted = story.enqueue(6)
+    running = story.claim(unwanted)
+    story.cancel(unwanted)
+    story.call("update_attempt", {"rollout": unwanted, "attempt": running, "status": "failed"}, {"status": "failed"})
+    story.change_attempt(unwanted, running, status="failed", ended=story.now, cause="agent")
     story.publish(2)
     story.read_completions()
     story.wait(first)

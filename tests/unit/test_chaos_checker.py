@@ -176,6 +176,14 @@ def tell_a_waiter_another_end(story: Story):
     story.call("wait_for_rollouts", {}, [["ro-1", "failed"]], process="algorithm.1")
 
 
+def forget_a_cancel(story: Story):
+    story.change("ro-6", status="succeeded")
+
+
+def cancel_for_nobody(story: Story):
+    story.change("ro-1", status="cancelled")
+
+
 LOST, COMPLETED, CLAIMED, UNEXPECTED = Verdict
 DAMAGES: list[tuple[Damage, Verdict, str, str]] = [
     (lose, LOST, "ro-1", "not there"),
@@ -197,6 +205,8 @@ DAMAGES: list[tuple[Damage, Verdict, str, str]] = [
     (log_what_is_not_there, UNEXPECTED, "ro-x", "in the completion log and not there"),
     (claim_after_a_success, COMPLETED, "ro-1", "had succeeded before at-2 was claimed"),
     (claim_after_the_end, UNEXPECTED, "ro-3", "was claimed after the end"),
+    (forget_a_cancel, UNEXPECTED, "ro-6", "was told that it is cancelled, it is succeeded"),
+    (cancel_for_nobody, UNEXPECTED, "ro-1", "is cancelled, which nobody asked for"),
     (end_otherwise_than_its_work, UNEXPECTED, "ro-1", "its work is rewarded"),
     (end_otherwise_than_its_attempt, UNEXPECTED, "ro-1", "its last attempt unresponsive"),
     (forget_an_acknowledged_success, UNEXPECTED, "ro-1", "reported succeeded, at-1 is timeout"),
@@ -223,7 +233,7 @@ def test_nothing_is_found_in_a_sound_history():
 
     assert judgement.findings == []
     assert judgement.fates == {
-        Fate.FINISHED: 2, Fate.UNANSWERED_FINISHED: 1, Fate.REFUSED: 1, Fate.UNANSWERED_ABSENT: 1,
+        Fate.FINISHED: 3, Fate.UNANSWERED_FINISHED: 1, Fate.REFUSED: 1, Fate.UNANSWERED_ABSENT: 1,
     }  # fmt: skip
     assert set(judgement.counts().values()) == {0}
 

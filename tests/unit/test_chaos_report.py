@@ -43,7 +43,7 @@ def test_page_has_each_figure_and_says_that_it_is_generated():
         f"| {Fate.FINISHED.value} | 1,234 |",
         f"| {Fault.POWER_CUT.value} | claims | 3 |",
         f"| {Fault.POWER_CUT.value} | 2 | 2 | 0.25 | 0.75 | 1.50 | 1.50 | 4.00 | 4.00 |",
-        "| `enqueue_many_rollouts` | 2 | 1 | 2 |",
+        "| `enqueue_many_rollouts` | 3 | 1 | 2 |",
     ):
         assert row in page
     assert "Seed 5" in page
