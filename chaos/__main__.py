@@ -16,10 +16,11 @@ from chaos.fleet import Common
 from chaos.history import read_folder
 from chaos.plan import Fault, course, plan
 from chaos.recovery import recoveries
-from chaos.report import Run, render
+from chaos.report import Run, render, shortened
 from chaos.state import read_state
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.embedded import FSYNC_CHOICES
+from lightning_store.signals import terminable
 from lightning_store.status import FINISHED
 from tests.support.invariants import findings
 from tests.support.keyspace import read_keyspace
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write the page; the exit code is 0 when nothing was lost, done twice or unexpected and audits are clean."""
     options = _parser().parse_args(arguments)
     choices = [options.fsync] if options.fsync else ["always"] if options.short else ["always", "everysec"]
-    runs = [_run(fsync, options) for fsync in choices]
+    with terminable():
+        runs = [_run(fsync, options) for fsync in choices]
     page = render(runs, _command(options))
     output = options.output or (None if _is_partial(options) else PAGE)
     if output is None:
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.write_text(page, encoding="utf-8")
         print(f"The report is in {output}")
     problems = [problem for run in runs for problem in run.problems]
-    for problem in problems[:50]:
+    for problem in shortened(problems):
         print(problem, file=sys.stderr)
     return 1 if problems else 0
 

@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,23 @@ class Arena:
         self.incidents: list[str] = []
         self._samples: list[tuple[float, int]] = []
         self._began = 0.0
+        self._faults: Mapping[Fault, Callable[[Strike, random.Random], Awaitable[tuple[str | None, str]]]] = {
+            Fault.KILL_RUNNER: self._kill_runner,
+            Fault.KILL_DAEMON: self._kill_daemon,
+            Fault.SUSPEND_RUNNER: self._suspend_runner,
+            Fault.SUSPEND_DAEMON: self._suspend_daemon,
+            Fault.KILL_CLIENTS: self._kill_clients,
+            Fault.FLUSH_SCRIPTS: self._flush_scripts,
+            Fault.KILL_REDIS: self._kill_redis,
+            Fault.POWER_CUT: self._power_cut,
+            Fault.FREEZE_3: self._freeze,
+            Fault.FREEZE_10: self._freeze,
+            Fault.FREEZE_60: self._freeze,
+            Fault.CUT: self._cut,
+            Fault.DROP_ANSWERS: self._drop_answers,
+            Fault.SHIFT_CLOCKS: self._shift_clocks,
+            Fault.FILL_MEMORY: self._fill_memory,
+        }
 
     @property
     def journals(self) -> Path:
@@ -101,7 +118,7 @@ class Arena:
         self._look_for_the_dead()
         dice = random.Random(strike.chance)  # noqa: S311 - repeatable on purpose
         began = time.monotonic()
-        process, detail = await getattr(self, f"_{strike.fault.name.lower().rstrip('_0136')}")(strike, dice)
+        process, detail = await self._faults[strike.fault](strike, dice)
         struck = Struck(strike, began, time.monotonic(), process, alone, detail)
         self.struck.append(struck)
         self.tell(f"{strike.fault.value}; {struck.ended - began:.1f} s {detail}{'' if alone else ' (overlapping)'}")
@@ -116,10 +133,7 @@ class Arena:
         others = [*self._fleet.runners, DAEMON]
         self._fleet.ask_to_stop(*others)
         await self._until(self._has_ended(*others), STOP_SECONDS, "some clients did not stop")
-        for name in self._fleet.members:
-            member = self._fleet.members[name]
-            if member.child.exit_code:
-                self.incidents.append(f"{member.life} ended with {member.child.exit_code}: {member.child.last_words()}")
+        self.incidents += [member.last_words() for member in self._fleet.dead() if member.child.exit_code]
 
     def _has_ended(self, *names: str) -> Callable[[], Awaitable[bool]]:
         async def has_ended() -> bool:
@@ -137,17 +151,16 @@ class Arena:
 
     def _look_for_the_dead(self) -> None:
         """Whoever ended by itself is an incident, and is started again."""
-        for member in list(self._fleet.members.values()):
-            if member.child.exit_code is not None:
-                self.incidents.append(f"{member.life} ended with {member.child.exit_code}: {member.child.last_words()}")
-                self._fleet.start_member(member.name)
+        for member in self._fleet.dead():
+            self.incidents.append(member.last_words())
+            self._fleet.start_member(member.name)
 
     def tell(self, text: str) -> None:
         """A line for whoever watches."""
         sys.stderr.write(log_line(text, self._began) + "\n")
         sys.stderr.flush()
 
-    # -- the faults, each by its name in `Fault` ----------------------------------------------------------------------
+    # -- the faults: who was hit, if it is one process, and what else there is to tell --------------------------------
 
     async def _kill_runner(self, _strike: Strike, dice: random.Random) -> tuple[str | None, str]:
         return self._fleet.kill(dice.choice(self._fleet.runners)), ""

@@ -1,8 +1,10 @@
 """What a checker says: what is wrong with which rollout, and what became of all of them."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeAlias
 
 from chaos.plan import Fault
 
@@ -44,6 +46,14 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.verdict.value}: {self.subject}: {self.problem}"
+
+
+Findings: TypeAlias = Iterator[Finding]
+
+
+def unexpected(subject: str, problem: str) -> Finding:
+    """A finding that is neither a loss nor a double."""
+    return Finding(Verdict.UNEXPECTED, subject, problem)
 
 
 @dataclass

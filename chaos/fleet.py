@@ -43,6 +43,10 @@ class Member:
     child: Child
     life: str
 
+    def last_words(self) -> str:
+        """How it ended."""
+        return f"{self.life} ended with {self.child.exit_code}: {self.child.last_words() or 'no word'}"
+
 
 class Fleet:
     """All clients; they end with this process."""
@@ -106,13 +110,9 @@ class Fleet:
         """Set the clock of one wrong by so many seconds; 0 = right again."""
         set_shift(self._clocks / name, seconds)
 
-    def ended_by_themselves(self) -> list[str]:
-        """Members that run no more, although nobody has ended them, and their last words."""
-        return [
-            f"{member.life} ended with {member.child.exit_code}: {member.child.last_words()}"
-            for member in self.members.values()
-            if member.child.exit_code is not None
-        ]
+    def dead(self) -> list[Member]:
+        """Members that run no more."""
+        return [member for member in self.members.values() if member.child.exit_code is not None]
 
     def ask_to_stop(self, *names: str) -> None:
         """Tell members to end."""

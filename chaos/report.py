@@ -16,6 +16,7 @@ from chaos.recovery import Recovery, Struck
 from lightning_store.records import AuditReport
 
 OUTCOMES: Final = ("ok", "failed", "unknown")
+MOST_PROBLEMS: Final = 100
 
 _EXPLAINED: Final = f"""\
 An algorithm enqueues work in waves, follows the completion log, checks and publishes resources; {RUNNERS} runner
@@ -120,8 +121,14 @@ def _verdicts(run: Run) -> list[str]:
     ]
     lines = _table(("required to be 0", "found"), rows)
     if run.problems:
-        lines += ["", "**Failed:**", "", *(f"- {problem}" for problem in run.problems[:50])]
+        lines += ["", "**Failed:**", "", *(f"- {problem}" for problem in shortened(run.problems))]
     return lines
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The first of many problems, and how many more there are."""
+    more = len(problems) - MOST_PROBLEMS
+    return [*problems[:MOST_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def _fates(judgement: Judgement) -> list[str]:

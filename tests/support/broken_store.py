@@ -7,7 +7,8 @@ from lightning_store.contract import Capabilities, LightningStore
 from lightning_store.forwarding import ForwardingStore
 from lightning_store.operations import Operation
 
-EVERY: Final = 5
+EVERY_SUCCESS: Final = 10
+EVERY_PAGE: Final = 25
 
 
 class BrokenStore(ForwardingStore):
@@ -29,13 +30,13 @@ class BrokenStore(ForwardingStore):
         """Pass on, mostly."""
         if operation.name == "update_attempt" and arguments.get("status") == "succeeded":
             self._seen["successes"] += 1
-            if self._seen["successes"] % EVERY == 1:
+            if self._seen["successes"] % EVERY_SUCCESS == 1:
                 attempts = await self._store.query_attempts(arguments["rollout_id"])
                 [mine] = [each for each in attempts if each.attempt_id == arguments["attempt_id"]]
                 return mine.model_copy(update={"status": "succeeded"})
         answer = await getattr(self._store, operation.name)(**arguments)
         if operation.name == "completions":
             self._seen["pages"] += len(answer.items) > 0
-            if answer.items and self._seen["pages"] % EVERY == 1:
+            if answer.items and self._seen["pages"] % EVERY_PAGE == 1:
                 await self._store.delete_rollouts([answer.items[0].rollout_id])
         return answer
