@@ -1,12 +1,16 @@
 """`make chaos`: everything breaks while work goes on; nothing is lost, and a store that loses is found out."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from chaos.fleet import RUNNERS
 from chaos.plan import course
+from tests.support.processes import wait_until, wait_until_gone
 
 CHECKOUT = Path(__file__).parents[2]
 SEED = 11
@@ -53,3 +57,23 @@ def test_store_that_forgets_and_loses_is_found_out(tmp_path: Path):
     assert "| lost | 0 |" not in text
     assert "| unexpected | 0 |" not in text
     assert "**Failed:**" in text
+
+
+def test_no_process_outlives_a_run_that_is_killed(tmp_path: Path):
+    command = [sys.executable, "-m", "chaos", "--short", "--output", str(tmp_path / "chaos.md")]
+    run = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    try:
+        # Watchdog and Redis, daemon, runners, algorithm.
+        assert wait_until(lambda: len(psutil.Process(run.pid).children(recursive=True)) == RUNNERS + 4, 30)
+        started = psutil.Process(run.pid).children(recursive=True)
+    finally:
+        run.kill()
+        run.wait()
+
+    assert all(wait_until_gone(process.pid) for process in started)
