@@ -16,7 +16,8 @@ XDIST   := -n $(WORKERS) --maxprocesses=8
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak generate verify check clean
+.PHONY: help install test coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak chaos \
+        generate verify check clean
 unexport PYTHONPATH PYTHONHOME
 
 help: ## show this list
@@ -54,6 +55,9 @@ bench: $(READY) ## measure speed and memory beside their limits, ten minutes (AR
 
 soak: $(READY) ## bring 200,000 rollouts through a namespace that keeps 2,000, minutes: memory must not grow
 	$(PY) -m benchmarks.soak $(ARGS)
+
+chaos: $(READY) ## break everything at once for minutes and check what was lost (ARGS="--seed 7 --short" takes one)
+	$(PY) -m chaos $(ARGS)
 
 fmt: $(LINTING) ## format the code and mend what can be mended
 	$(PY) -m ruff format

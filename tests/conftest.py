@@ -69,21 +69,27 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def private_redis(tmp_path: Path) -> Iterator[Callable[..., RedisUnderTest]]:
+def private_servers() -> Iterator[list[RedisUnderTest]]:
+    """The servers that `private_redis` has made; stopped after the test."""
+    servers: list[RedisUnderTest] = []
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path, private_servers: list[RedisUnderTest]) -> Callable[..., RedisUnderTest]:
     """Makes servers for one test alone, to be killed, paused, restarted: `server = private_redis()`.
 
     They are started, write an append-only file that survives `kill` and `restart`, and are stopped after the test.
     Takes the arguments of `EmbeddedRedis`.
     """
-    servers: list[RedisUnderTest] = []
 
     def start(**options: Any) -> RedisUnderTest:
-        options.setdefault("data_dir", tmp_path / f"redis-{len(servers)}")
+        options.setdefault("data_dir", tmp_path / f"redis-{len(private_servers)}")
         server = RedisUnderTest(**options)
-        servers.append(server)
+        private_servers.append(server)
         server.start()
         return server
 
-    yield start
-    for server in servers:
-        server.stop()
+    return start

@@ -1,15 +1,53 @@
 """What tests that break things share."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.records import AuditReport
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisUnderTest
 
 OpenStore = Callable[..., RedisLightningStore]
+
+
+@pytest.fixture(autouse=True)
+def audited(
+    request: pytest.FixtureRequest,
+    redis_server: RedisUnderTest,
+    private_servers: list[RedisUnderTest],
+    namespace: str,
+) -> Iterator[None]:
+    """After each test: an audit of all that it wrote, on every server that it has left running."""
+    yield
+    own = request.node.funcargs.get("server")
+    servers = {redis_server, *private_servers, *([own] if isinstance(own, RedisUnderTest) else [])}
+    with ThreadPoolExecutor(1) as thread:  # which has no event loop, whatever the test had
+        for server in servers:
+            if server.is_running:
+                for name in _namespaces(server, namespace):
+                    report = thread.submit(asyncio.run, _audit(server, name)).result()
+                    assert (report.findings, report.unchecked) == ([], []), name
+
+
+def _namespaces(server: RedisUnderTest, beginning: str) -> list[str]:
+    """The namespaces of a server whose names begin so."""
+    with server.client() as client:
+        return [
+            key[len("{ls:") : -len("}:meta")] for key in client.scan_iter(f"{{ls:{beginning}*}}:meta", count=10_000)
+        ]
+
+
+async def _audit(server: RedisUnderTest, namespace: str) -> AuditReport:
+    store = RedisLightningStore(server.url, namespace=namespace)
+    try:
+        return await store.audit()
+    finally:
+        await store.close()
 
 
 @pytest.fixture

@@ -63,13 +63,17 @@ class Keyspace:
 
 
 def read_keyspace(client: Any, namespace: str) -> Keyspace:
-    """Read every key of a namespace; `client` is synchronous and does not decode."""
+    """Read every key of a namespace, but those that expire meanwhile; `client` is synchronous and does not decode."""
     found = Keyspace()
     for prefix in (f"{{ls:{namespace}}}:", f"ls:{namespace}:"):
         names = sorted(set(client.scan_iter(match=f"{prefix}*", count=1000)))
         types = [_text(type_) for type_ in _pipelined(client, [(_type, name) for name in names])]
-        replies = _pipelined(client, [(_READ[type_], name) for type_, name in zip(types, names, strict=True)])
-        for name, type_, reply in zip(map(_text, names), types, replies, strict=True):
+        there = [(type_, name) for type_, name in zip(types, names, strict=True) if type_ != "none"]
+        replies = _pipelined(client, [(_READ[type_], name) for type_, name in there])
+        for (type_, raw_name), reply in zip(there, replies, strict=True):
+            if reply is None:
+                continue
+            name = _text(raw_name)
             kind, _, id = name[len(prefix) :].partition(":")
             if TYPES.get(kind, {}).get(bool(id)) == type_:
                 found.kinds.setdefault(kind, {})[id] = _DECODE[type_](reply)

@@ -6,7 +6,7 @@ from typing import Any
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
-from lightning_store.backends.redis.scripts import Call, Scripts
+from lightning_store.backends.redis.scripts import Argument, Call, Scripts
 from lightning_store.findings import Findings
 
 
@@ -30,14 +30,11 @@ class SpanAudit:
     async def facts_of(self, rollout_ids: Sequence[str]) -> list[bytes]:
         """Per rollout what is seen of its spans, see lua/shared/span_facts.lua."""
         control = self._keys.control
-        commands = [
-            [
-                ("HMGET", control("rollout", id), "number", "stored"),
-                ("LRANGE", control("attempts", id), 0, -1),
-            ]
-            for id in rollout_ids
-        ]
-        answers = await self._connections.commands([command for pair in commands for command in pair])
+        commands: list[tuple[Argument, ...]] = []
+        for id in rollout_ids:
+            commands.append(("HMGET", control("rollout", id), "number", "stored"))
+            commands.append(("LRANGE", control("attempts", id), 0, -1))
+        answers = await self._connections.commands(commands)
         calls = [
             self._scripts["audit_spans"].call(
                 spans=self._keys.spans(id),
