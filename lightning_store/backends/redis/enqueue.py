@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import RedisCore
-from lightning_store.errors import QueueFullError
+from lightning_store.backends.redis.scripts import Argument
+from lightning_store.errors import InvalidRequestError, QueueFullError
 from lightning_store.patience import Backoff
 from lightning_store.records import EnqueueRolloutRequest, Rollout
 from lightning_store.requests import check_timeout, new_rollout
@@ -18,6 +19,9 @@ FIRST_LOOK_SECONDS: Final = 0.005
 MOST_BETWEEN_LOOKS_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = 1.0
 """A producer tries anew that often whatever it sees: rollouts of its call that are stored already need no room."""
+
+MOST_BYTES: Final = 256 << 20
+"""Of one call, as it is sent: Redis carries out nothing else meanwhile, and cuts connections that send over 1 GB."""
 
 _CREATED: Final = 2  # length of the reply for a new rollout; a stored one comes as a whole record
 
@@ -35,6 +39,7 @@ class EnqueueOperations(RedisCore):
             return []
         limits = self._queue_limits.among(each.queue for each in new)
         arguments = [*chain.from_iterable(codec.many_rollouts_arguments(new, self._payloads))]
+        _check_size(arguments)
         texts = ",".join(f"{name}:{most}" for name, most in limits.items())
 
         async def send() -> Any:
@@ -81,3 +86,11 @@ class EnqueueOperations(RedisCore):
             pairs = zip(depths, limits.items(), strict=True)
             if all(int(depth or 0) + new[name] <= most for depth, (name, most) in pairs):
                 return
+
+
+def _check_size(arguments: Sequence[Argument]) -> None:
+    """Refuse a call that would not get through, instead of trying it again and again."""
+    size = sum(len(argument) for argument in arguments if isinstance(argument, bytes))
+    if size > MOST_BYTES:
+        expected = f"expected at most {MOST_BYTES}; enqueue fewer at once"
+        raise InvalidRequestError(f"rollouts: {size} bytes in one call, {expected}")
