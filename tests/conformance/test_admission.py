@@ -227,7 +227,7 @@ async def test_time_to_wait_is_a_number(store, timeout):
 
 @pytest.mark.timeout(120)
 async def test_many_producers_never_exceed_the_limit_and_all_arrives_once(make_store, store_kind, namespace):
-    most, producers, each = 50, 32, 20
+    most, producers, each = 50, 32, 8
     in_memory = store_kind.endswith("memory")
     options = {"max_queued": most, "clock": None, "namespace": f"{namespace}-shared"}
     stores = [make_store(**options) for _ in range(1 if in_memory else 4)]
@@ -248,7 +248,7 @@ async def test_many_producers_never_exceed_the_limit_and_all_arrives_once(make_s
     async def watch():
         while sum(seen.values()) < producers * each:
             depths.append(await depth_of(store))
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.005)
 
     await asyncio.gather(watch(), *(produce(number) for number in range(producers)), consume(), consume())
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -17,8 +18,8 @@ from lightning_store.requests import check_timeout, new_rollout
 
 FIRST_LOOK_SECONDS: Final = 0.005
 MOST_BETWEEN_LOOKS_SECONDS: Final = 0.25
-RETRY_SECONDS: Final = 1.0
-"""A producer tries anew that often whatever it sees: rollouts of its call that are stored already need no room."""
+RETRY_SECONDS: Final = 2.0
+"""A call with ids of the caller's is tried anew that often whatever is seen: those that are stored need no room."""
 
 MOST_BYTES: Final = 256 << 20
 """Of one call, as it is sent: Redis carries out nothing else meanwhile, and cuts connections that send over 1 GB."""
@@ -46,7 +47,9 @@ class EnqueueOperations(RedisCore):
             return await self._run("enqueue_many_rollouts", now=self._now(), limits=texts, rollouts=arguments)
 
         if limits and seconds > 0:
-            replies = await self._in_line(send, limits, Counter(each.queue for each in new), seconds)
+            patience = seconds if all(each.digest is None for each in new) else RETRY_SECONDS
+            look = partial(self._look_for_room, limits, Counter(each.queue for each in new), patience)
+            replies = await self._in_line(tuple(limits), send, look, seconds)
         else:
             replies = await send()
         return [
@@ -55,12 +58,16 @@ class EnqueueOperations(RedisCore):
         ]
 
     async def _in_line(
-        self, send: Callable[[], Awaitable[Any]], limits: Mapping[str, int], new: Counter[str], seconds: float
+        self,
+        queues: tuple[str, ...],
+        send: Callable[[], Awaitable[Any]],
+        look: Callable[[float], Awaitable[None]],
+        seconds: float,
     ) -> Any:
         """Send when there is room, behind those of this process that wait for the same queues."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        line = self._loops.get().producers[tuple(limits)]
+        line = self._loops.get().producers[queues]
         if not len(line):
             with suppress(QueueFullError):
                 return await send()
@@ -70,14 +77,15 @@ class EnqueueOperations(RedisCore):
             while loop.time() < until:
                 with suppress(QueueFullError):
                     return await send()
-                await self._look_for_room(limits, new, min(until, loop.time() + RETRY_SECONDS))
+                await look(until)
             return await send()
         finally:
             line.pass_on()
 
-    async def _look_for_room(self, limits: Mapping[str, int], new: Counter[str], until: float) -> None:
-        """Return when so many new rollouts fit, or at that time; the tasks themselves are not sent in vain."""
+    async def _look_for_room(self, limits: Mapping[str, int], new: Counter[str], patience: float, until: float) -> None:
+        """Return when so many new rollouts fit, or when it is time to try; the tasks are not sent in vain meanwhile."""
         loop = asyncio.get_running_loop()
+        until = min(until, loop.time() + patience)
         fields = [f"queue:{name}" for name in limits]
         backoff = Backoff(FIRST_LOOK_SECONDS, MOST_BETWEEN_LOOKS_SECONDS)
         while (left := until - loop.time()) > 0:
