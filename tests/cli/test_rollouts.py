@@ -250,6 +250,21 @@ def test_retry_tells_which_were_not_requeued(cli):
     assert result.err.splitlines() == ["ok: not requeued, it is succeeded", "waiting: not requeued, it is queuing"]
 
 
+def test_retry_of_a_delayed_rollout_is_refused_but_cancelled_first_it_comes_at_once(cli):
+    async def fail(store):
+        config = RolloutConfig(max_attempts=2, retry_condition=["failed"], retry_delay_seconds=3600)
+        await store.enqueue_rollout("task", rollout_id="later", config=config)
+        await claim(store)
+        await store.update_attempt("later", "latest", status="failed")
+
+    cli.on_store(fail)
+
+    result = cli("rollouts", "retry", "later")
+    assert (result.code, result.err) == (1, "later: not requeued, it is requeuing\n")
+    assert cli("rollouts", "cancel", "later").code == cli("rollouts", "retry", "later").code == 0
+    assert cli.on_store(claim).attempt.sequence_id == 2
+
+
 def test_retry_of_unfinished_statuses_is_refused(cli):
     result = cli("rollouts", "retry", "--status", "running")
 
