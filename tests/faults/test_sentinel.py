@@ -340,6 +340,22 @@ async def test_waits_move_with_the_primary(group, open_store):
     assert [await status_of(store, id) for id in queued] == ["preparing"] * 3
 
 
+async def test_planned_failover_loses_nothing(group, open_store):
+    """As docs/high-availability.md says; without min_replicas."""
+    store = open_store(group.url)
+    work = Work(store, open_store(group.url))
+    await work.goes_on()
+    old = group.primary
+    old.ask("CLIENT", "PAUSE", "10000", "WRITE")
+    group.sentinels[2].ask("SENTINEL", "FAILOVER", SERVICE)
+    await asyncio.to_thread(group.wait_for_another, old)
+    await work.goes_on()
+    await work.stop()
+    known = {each.rollout_id for each in (await store.query_rollouts()).items}
+    finished = sorted(each.rollout_id for each in (await store.completions(limit=100_000)).items)
+    assert (known, finished) == (set(work.acknowledged), sorted(work.ended))
+
+
 async def test_answer_of_a_replica_ends_the_idle_connections_too(private_redis, open_store):
     server = private_redis(settings={"appendonly": "no"})
     store = open_store(server, retry_seconds=0.1)

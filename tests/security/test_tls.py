@@ -20,6 +20,7 @@ from lightning_store.serverinfo import check_reachable
 from tests.support.command_line import run_process
 from tests.support.factories import claim, requests_for, span_of
 from tests.support.redis_server import BINARY_VARIABLE, binary_under_test
+from tests.support.replicated import SentinelGroup, Tls
 from tests.support.shipped_redis import PASSWORDS, free_port, running
 
 DEBIAN = "/usr/bin/redis-server"
@@ -119,6 +120,23 @@ async def test_store_works_over_tls(server, open_store):
     assert [rollout.status for rollout in await done] == ["succeeded"] * 2
     assert (await algorithm.query_spans(first.rollout_id)).total == 100
     assert first.input == "x" * 100_000
+
+
+async def test_sentinels_and_the_servers_that_they_name_are_reached_over_tls(tmp_path, authority, open_store):
+    require_tls()
+    words = certified(tmp_path, authority, "127.0.0.1")
+    lines = [f"{name.removeprefix('--')} {value}" for name, value in zip(words[::2], words[1::2], strict=True)]
+    ca = tmp_path / "ca.pem"
+    with SentinelGroup(tmp_path / "group", Tls(ca, tuple(lines))) as group:
+        plain = group.url.replace("redis+", "rediss+")
+        url = f"{plain}&ssl_ca_certs={ca}&sentinel_ssl=yes&sentinel_ssl_ca_certs={ca}"
+        store = open_store(url, min_replicas=2)
+        await store.enqueue_rollout("task")
+        await claim(store)
+        await asyncio.to_thread(check_reachable, url)
+        # Neither certificate is taken on trust.
+        for distrusted in (f"&ssl_ca_certs={ca}&sentinel_ssl=yes", f"&sentinel_ssl=yes&sentinel_ssl_ca_certs={ca}"):
+            assert "certificate" in await refusal(open_store(f"{plain}{distrusted}"))
 
 
 def test_command_line_works_over_tls(server, namespace):

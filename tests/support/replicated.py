@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,17 +25,33 @@ DOWN_AFTER_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 30.0
 
 
+class Tls(NamedTuple):
+    """What servers that listen with TLS only are configured with.
+
+    Attributes:
+        ca: The authority's certificate, in a file.
+        lines: Lines of the configuration that name certificate, key and authority.
+    """
+
+    ca: Path
+    lines: tuple[str, ...]
+
+
 class Server:
     """One redis-server of the group; its files and port stay when it is killed and started again."""
 
-    def __init__(self, folder: Path, port: int, password: str, *lines: str, is_sentinel: bool = False) -> None:
+    def __init__(
+        self, folder: Path, port: int, password: str, *lines: str, is_sentinel: bool = False, tls: Tls | None = None
+    ) -> None:
         self.port = port
         self.password = password
         self._folder = folder
         self._is_sentinel = is_sentinel
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        settings = (f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"requirepass {password}", *lines)
+        self._options: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(tls.ca)} if tls else {}
+        listening = ("port 0", f"tls-port {port}", "tls-replication yes", *tls.lines) if tls else (f"port {port}",)
+        settings = (*listening, "bind 127.0.0.1", f"dir {folder}", f"requirepass {password}", *lines)
         (folder / "conf").write_text("\n".join(settings) + "\n")
 
     @property
@@ -91,7 +107,7 @@ class Server:
         """A client that tries once; the caller closes it."""
         return redis.Redis(
             host="127.0.0.1", port=self.port, password=self.password, protocol=2, socket_timeout=10.0,
-            retry=Retry(NoBackoff(), 0), **options,
+            retry=Retry(NoBackoff(), 0), **self._options, **options,
         )  # fmt: skip
 
     def role(self) -> str:
@@ -103,13 +119,14 @@ class Server:
 class ReplicatedServers:
     """A primary and its replicas; use it as a context."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Tls | None = None) -> None:
         self.password = secrets.token_hex(8)
+        self._tls = tls
         first, *others = free_ports(REPLICAS + 1)
         self.servers = [
             Server(
                 folder / f"server-{port}", port, self.password, f"masterauth {self.password}",
-                "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "appendonly no", 'save ""', *lines,
+                "repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "appendonly no", 'save ""', *lines, tls=tls,
             )
             for port, lines in ((first, []), *((port, [f"replicaof 127.0.0.1 {first}"]) for port in others))
         ]  # fmt: skip
@@ -165,8 +182,8 @@ class ReplicatedServers:
 class SentinelGroup(ReplicatedServers):
     """The same with sentinels, which choose another primary when it is gone."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, tls: Tls | None = None) -> None:
+        super().__init__(folder, tls)
         self.sentinel_password = secrets.token_hex(8)
         password = f"sentinel auth-pass {SERVICE} {self.password}"
         self.sentinels = [
@@ -185,6 +202,7 @@ class SentinelGroup(ReplicatedServers):
             f"sentinel sentinel-pass {self.sentinel_password}",
             *lines,
             is_sentinel=True,
+            tls=self._tls,
         )  # fmt: skip
 
     def start(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from redis import exceptions as redis_errors
 
+from lightning_store.backends.redis.failures import is_misplaced
 from lightning_store.backends.redis.replication import Replication
 from lightning_store.backends.redis.scripts import Scripts, Settings, lua_folder
 from lightning_store.backends.redis.sentinel import Named, named, newest, unnamed
@@ -72,6 +73,23 @@ def test_sentinels_that_refuse_the_password_are_no_outage():
     answers = {"a:1": redis_errors.ConnectionError("refused"), "b:2": redis_errors.AuthenticationError("wrong")}
 
     assert isinstance(unnamed("x", answers), redis_errors.AuthenticationError)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (redis_errors.ReadOnlyError("You can't write against a read only replica."), True),
+        (redis_errors.ResponseError("Error running script (call to f_1): @user_script:1: -READONLY You can't"), True),
+        (redis_errors.MasterDownError("Link with MASTER is down"), True),
+        (redis_errors.ResponseError("UNBLOCKED force unblock from blocking operation, instance state changed"), True),
+        (redis_errors.ResponseError("NOREPLICAS Not enough good replicas to write."), True),
+        (redis_errors.ResponseError("NOSCRIPT No matching script."), False),
+        (redis_errors.ResponseError("ROLLOUT_NOT_FOUND ro-1"), False),
+        (redis_errors.BusyLoadingError("Redis is loading the dataset in memory"), False),
+    ],
+)
+def test_answers_of_a_server_that_takes_no_writes_are_known(error, expected):
+    assert is_misplaced(error) == expected
 
 
 def call_of(name, **values):

@@ -57,6 +57,7 @@ def test_password_of_the_server_is_not_told_to_the_sentinels():
         ("redis+sentinel://one:1", "the name of the service is missing"),
         ("redis+sentinel://one:1,two:2/", "the name of the service is missing"),
         ("redis+sentinel://one:1//0", "the name of the service is missing"),
+        ("redis+sentinel://user:12/34@one", "the name of the service is no name"),
         ("redis+sentinel:///service", "a host or port of a sentinel cannot be read"),
         ("redis+sentinel://user:word@/service", "a host or port of a sentinel cannot be read"),
         ("redis+sentinel://one:1,/service", "a host or port of a sentinel cannot be read"),

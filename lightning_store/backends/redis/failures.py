@@ -69,14 +69,14 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, redis_errors.ResponseError) and any(text in str(error) for text in _REFUSED_IN_SCRIPT)
 
 
-def _is_distrusted(error: Exception) -> bool:
+def is_distrusted(error: Exception) -> bool:
     """Whether the server has shown a certificate that we do not trust; the driver makes a lost connection of it."""
     return isinstance(error.__cause__ or error.__context__ or error, ssl.SSLCertVerificationError)
 
 
 def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed in a moment."""
-    if _is_refusal(error) or _is_distrusted(error):
+    if _is_refusal(error) or is_distrusted(error):
         return False
     return isinstance(error, _TRANSIENT_ERRORS) or _code(error) in _TRANSIENT_CODES or _is_on_its_way(error)
 
@@ -96,7 +96,7 @@ def translated(error: Exception) -> Exception:
         return AccessDeniedError(f"Redis refused access: {message}")
     if isinstance(error, redis_errors.OutOfMemoryError) or code == "OOM":
         return StoreFullError("Redis has reached its memory limit (maxmemory); nothing was written")
-    if is_transient(error) or _is_distrusted(error):
+    if is_transient(error) or is_distrusted(error):
         return StoreUnavailableError(f"Redis is out of reach: {message or type(error).__name__}")
     if code in ERRORS_BY_CODE:
         return ERRORS_BY_CODE[code](rest)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from redis import exceptions as redis_errors
 
+from lightning_store.backends.redis.failures import is_distrusted
 from lightning_store.backends.redis.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
@@ -76,16 +77,19 @@ def newest(answers: Sequence[Named]) -> Named | None:
 
 
 def unnamed(service: str, answers: Mapping[str, Named | Exception | None]) -> redis_errors.RedisError:
-    """The error that says what each sentinel has said; None = nothing."""
+    """The error that says what each sentinel has said; None = nothing. What no repeat mends is told as such."""
     said = [
         f"{address}: {'it cannot reach the primary' if isinstance(answer, Named) else answer or 'no answer'}"
         for address, answer in answers.items()
     ]
     text = f"no sentinel names a primary of {service!r} that is up ({'; '.join(said)})"
+    error = redis_errors.ConnectionError(text)
     for answer in answers.values():
         if isinstance(answer, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
             return type(answer)(text)
-    return redis_errors.ConnectionError(text)
+        if isinstance(answer, Exception) and is_distrusted(answer):
+            error.__cause__ = answer.__cause__ or answer.__context__
+    return error
 
 
 class Primary:

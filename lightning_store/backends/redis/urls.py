@@ -1,5 +1,6 @@
 """What a store's URL says: the server, or the sentinels that name it, and the options that are ours. Text only."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -13,6 +14,7 @@ SENTINEL_SCHEMES: Final = ("redis+sentinel", "rediss+sentinel")
 
 _SENTINEL_PORT: Final = 26379
 _OF_SENTINELS: Final = "sentinel_"
+_SERVICE: Final = re.compile(r"[A-Za-z0-9._-]+")
 _OURS: Final = ("min_replicas", "replication_seconds")
 _SHAPE: Final = "expected SCHEME://[user:password@]host:port,host:port/service/db"
 _STAND_IN: Final = "primary"
@@ -80,8 +82,8 @@ def _read_sentinels(base: str, options: list[tuple[str, str]]) -> StoreUrl:
     except ValueError:
         raise _unreadable(scheme, "a host or port of a sentinel cannot be read") from None
     service, _, database = parts.path.removeprefix("/").rstrip("/").partition("/")
-    if not service:
-        raise _unreadable(scheme, "the name of the service is missing")
+    if not _SERVICE.fullmatch(service):  # what no sentinel would take for a name may be a part of a password
+        raise _unreadable(scheme, f"the name of the service is {'no name' if service else 'missing'}")
     if database and not database.isdecimal():
         raise _unreadable(scheme, "behind the service comes the number of a database, and nothing else")
     theirs = [(name.removeprefix(_OF_SENTINELS), value) for name, value in options if name.startswith(_OF_SENTINELS)]
