@@ -30,7 +30,7 @@ class LoopState:
     def __init__(self) -> None:
         self.lines: defaultdict[tuple[str, ...], WakeLine] = defaultdict(WakeLine)
         self.feed: CompletionFeed | None = None
-        self.background: set[asyncio.Future[None]] = set()
+        self.background: set[asyncio.Future[Any]] = set()
         self.memory_care: asyncio.Task[None] | None = None
 
 
