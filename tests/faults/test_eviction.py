@@ -268,6 +268,18 @@ async def test_what_was_marked_and_reopened_keeps_its_new_spans(store, raw, name
     check(raw, namespace)
 
 
+async def test_store_that_is_closed_while_it_evicts_leaves_nothing_half_done(open_store, server, raw, namespace, store):
+    await finished(store)
+    for number in range(15):
+        evicting = open_store(server, memory_check_seconds=None, eviction_memory_threshold=1, safe_memory_threshold=1)
+        call = asyncio.create_task(evicting.evict_spans())
+        await asyncio.sleep(0.001 * number)
+        call.cancel()
+        await asyncio.wait([call])
+        await evicting.close()
+        check(raw, namespace)
+
+
 async def evict(store):
     await store.evict_spans()
 

@@ -173,6 +173,11 @@ class Life:
         assert (await store.update_worker(self.name, {"load": 2})).heartbeat_stats == {"load": 2}
         assert (await store.expire_attempts()).transitions == []
         assert await store.expire_workers(silent_seconds=600) == []
+        first = await store.acknowledge_completions(self.name)
+        later = await store.acknowledge_completions(self.name, "latest")
+        assert (first.cursor, later.name, later.cursor > first.cursor) == ("0-0", self.name, True)
+        assert await store.forget_consumer(self.name) is True
+        assert await store.evict_spans() == 0
 
 
 def test_lives_know_every_operation():

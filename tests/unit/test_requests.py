@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from lightning_store.contract import UNSET
 from lightning_store.errors import InvalidRequestError
-from lightning_store.records import LLM, EnqueueRolloutRequest, RolloutConfig
+from lightning_store.records import LLM, Consumer, EnqueueRolloutRequest, RolloutConfig
 from lightning_store.requests import (
     attempt_changes,
     check_cancel,
@@ -21,7 +21,9 @@ from lightning_store.requests import (
     check_resources,
     check_timeout,
     claim_request,
+    lowest_cursor,
     new_rollout,
+    parse_cursor,
     rollout_changes,
     worker_stats,
 )
@@ -162,9 +164,21 @@ def test_cancel_and_prune_need_a_condition():
     with pytest.raises(InvalidRequestError):
         check_cancel(None, None, None)
     with pytest.raises(InvalidRequestError):
-        check_prune(None, None)
+        check_prune(None, None, None, None)
     with pytest.raises(InvalidRequestError, match="keep_latest"):
-        check_prune(None, -1)
+        check_prune(None, -1, None, None)
+    with pytest.raises(InvalidRequestError, match="status_in"):
+        check_prune(None, None, ["running"], None)
+    with pytest.raises(InvalidRequestError, match="consumed_cursor"):
+        check_prune(None, None, None, "7")
+    check_prune(None, None, [], None)
+
+
+def test_cursors_are_compared_as_numbers():
+    assert parse_cursor("9-10", "after") < parse_cursor("10-2", "after") < parse_cursor("10-11", "after")
+    consumers = [Consumer(name=cursor, cursor=cursor, update_time=0) for cursor in ("10-2", "9-10", "9-9")]
+    assert lowest_cursor(consumers) == "9-9"
+    assert lowest_cursor([]) is None
 
 
 def test_resources_are_copied_and_told_apart_by_type():

@@ -34,7 +34,7 @@ class LoopState:
         self.lines: defaultdict[tuple[str, ...], WakeLine] = defaultdict(WakeLine)
         self.producers: defaultdict[tuple[str, ...], Turns] = defaultdict(lambda: Turns(at_once=1))
         self.feed: CompletionFeed | None = None
-        self.background: set[asyncio.Future[None]] = set()
+        self.background: set[asyncio.Future[Any]] = set()
         self.memory_care: asyncio.Task[None] | None = None
 
 

@@ -80,15 +80,30 @@ class MemoryCare(RedisCore):
         count, dropped = 0, ""
         is_going = reading.used > reading.limits.eviction
         while is_going:
-            last, rollouts = await self._run("evict_spans", now=self._now(), dropped=dropped, limit=COMPLETIONS_AT_ONCE)
-            await self._drop_spans(rollouts)
-            count += sum(is_new for _, is_new, _ in rollouts)
-            dropped = codec.text(last)
+            step = asyncio.ensure_future(self._evict_some(dropped))
+            background = self._loops.get().background  # a cancelled call leaves nothing half done; `close` waits
+            background.add(step)
+            step.add_done_callback(background.discard)
+            dropped, evicted = await asyncio.shield(step)
+            count += evicted
             now = await self._reading()
             is_going = dropped != "" and now is not None and now.used > now.limits.safe
         if count:
             logger.warning("Evicted the spans of %d finished rollouts for lack of memory", count)
         return count
+
+    async def _evict_some(self, dropped: str) -> tuple[str, int]:
+        """Mark spans as evicted, and drop them.
+
+        Args:
+            dropped: The last completion whose spans this call has dropped before; "" = none.
+
+        Returns:
+            The last completion now, "" when there was none to look at; and how many rollouts have lost their spans.
+        """
+        last, rollouts = await self._run("evict_spans", now=self._now(), dropped=dropped, limit=COMPLETIONS_AT_ONCE)
+        await self._drop_spans(rollouts)
+        return codec.text(last), sum(is_new for _, is_new, _ in rollouts)
 
     async def _drop_spans(self, rollouts: Sequence[Any]) -> None:
         """Drop what is marked as evicted."""
