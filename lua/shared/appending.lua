@@ -2,7 +2,7 @@
 -- Append the spans that are new to the stream of their rollout.
 --   items      from `first` on, per span: its id (64-bit integer as text, or ":" and text), number, reward or "",
 --              payload
---   number_of  called with number and reward of each new span; returns its number, and the reward if its entry keeps it
+--   number_of  called with number and reward of each new span; returns its number
 -- Returns per span its number, "" for a duplicate; and how many were new.
 local function append_new(stream, sets, attempt_id, items, first, number_of)
   local numeric, text = {}, {}
@@ -14,12 +14,11 @@ local function append_new(stream, sets, attempt_id, items, first, number_of)
   local new_text = claim_span_ids(sets .. attempt_id .. ":text:", text)
   local stored, count_new = {}, 0
   for i = first, #items, 4 do
-    local id, number, kept = items[i], "", nil
+    local id, number = items[i], ""
     if new_numeric[id] or new_text[id] then
       new_numeric[id], new_text[id] = nil, nil
-      number, kept = number_of(items[i + 1], items[i + 2])
-      local entry = { stream, "*", "a", attempt_id, "s", number, "d", items[i + 3], kept and "r", kept }
-      redis.call("XADD", unpack(entry))
+      number = number_of(items[i + 1], items[i + 2])
+      redis.call("XADD", stream, "*", "a", attempt_id, "s", number, "d", items[i + 3])
       count_new = count_new + 1
     end
     stored[#stored + 1] = number
