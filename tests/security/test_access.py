@@ -34,8 +34,9 @@ EVERY_SCRIPT = tuple(path.stem for path in lua_folder().glob("*.lua"))
 SCRIPTS = {
     "algorithm": EVERY_SCRIPT,
     "runner": (
-        "dequeue_many_rollouts", "renew", "add_many_spans", "begin_spans", "append_spans", "finish_spans", "get_many_span_sequence_ids", "update_attempt",
-        "release_attempt", "read_attempts", "read_rollouts", "update_worker", "expire_attempts",
+        "dequeue_many_rollouts", "renew", "add_many_spans", "begin_spans", "append_spans", "finish_spans",
+        "get_many_span_sequence_ids", "update_attempt", "release_attempt", "read_attempts", "read_rollouts",
+        "update_worker", "expire_attempts",
     ),
     "daemon": ("expire_attempts", "expire_workers"),
 }  # fmt: skip
