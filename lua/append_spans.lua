@@ -3,7 +3,8 @@ The second of three steps that store spans of one attempt on a Cluster: append t
 KEYS[1] spans           stream of the rollout's spans
 KEYS[2] span_ids        prefix of the sets of its span ids
 KEYS[3] deleted         what tells that the rollout is being deleted
-KEYS[4] answer          where the answer is kept for a call that is sent again
+KEYS[4] rewards         last rewards of the rollout's attempts
+KEYS[5] answer          where the answer is kept for a call that is sent again
 ARGV[1] number          creation number of the rollout
 ARGV[2] attempt_id      the attempt
 ARGV[3] after           number behind which the new spans are numbered; "" when they keep those that they have
@@ -15,9 +16,8 @@ Errors: ROLLOUT_NOT_FOUND.
 ]]
 --@include appending
 --@include numbers
---@include rewards
 --@include spans
-local spans, span_ids, deleted, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local spans, span_ids, deleted, rewards, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local number, attempt_id, after, kept = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local items = ARGV
 stop_if_moving(span_ids)
@@ -34,31 +34,30 @@ if tonumber(redis.call("GET", deleted) or "0") >= number then
   return redis.error_reply("ROLLOUT_NOT_FOUND The rollout is being deleted")
 end
 
-local with_rewards = 0
+-- A reward is kept here too, for a call may be broken off before it tells of it; then the next one does that has it.
+local noted = redis.call("HGET", rewards, attempt_id) or "0,"
+local best_number, best = string.match(noted, "(%d+),(.*)")
+local has_rewards = false
 for i = 5, #items, 4 do
-  with_rewards = with_rewards + (items[i + 2] ~= "" and 1 or 0)
+  has_rewards = has_rewards or items[i + 2] ~= ""
 end
-local best, best_number = "", "0"
 local function number_of(chosen, reward)
   if after ~= "" then
     after = successor(after)
     chosen = after
   end
-  if reward == "" then
-    return chosen
+  if reward ~= "" and not is_greater(best_number, chosen) then
+    best_number, best = chosen, reward
   end
-  with_rewards = with_rewards - 1
-  if not is_greater(best_number, chosen) then
-    best, best_number = reward, chosen
-  end
-  return chosen, reward
+  return chosen
 end
 local stored, count_new = append_new(spans, span_ids, attempt_id, items, 5, number_of, kept == "1")
-if kept == "1" and with_rewards > 0 then -- of a duplicate, which another call has stored and perhaps not told of
-  best, best_number = last_reward(spans, attempt_id)
+if best_number .. "," .. best ~= noted then
+  redis.call("HSET", rewards, attempt_id, best_number .. "," .. best)
 end
+local told = has_rewards and best or ""
 if count_new > 0 then
-  local told = table.concat({ count_new, best, best_number, table.concat(stored, ",") .. "," }, ";")
-  redis.call("SET", answer, told, "EX", TOKEN_SECONDS)
+  local parts = { count_new, told, best_number, table.concat(stored, ",") .. "," }
+  redis.call("SET", answer, table.concat(parts, ";"), "EX", TOKEN_SECONDS)
 end
-return { stored, count_new, best, best_number }
+return { stored, count_new, told, best_number }

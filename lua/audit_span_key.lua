@@ -12,6 +12,8 @@ if found == "stream" then
   state = redis.call("XLEN", name) .. "," .. (last and last[1] or "")
 elseif found == "set" then
   state = tostring(redis.call("SCARD", name))
+elseif found == "hash" then
+  state = table.concat(redis.call("HGETALL", name), ",")
 end
 local goes = seen ~= "" and seen == state
 return { found, state, goes and redis.call("DEL", name) or 0 }

@@ -9,7 +9,7 @@ Errors: none.
 --@include keys
 --@include rollouts
 local items = ARGV
-redis.call("EXISTS", key("nothing")) -- the spans have to stay as long as the slot is on its way, see open()
+redis.call("LLEN", key("nothing")) -- the spans have to stay as long as the slot is on its way, see open()
 local found = {}
 for i = 1, #items, 2 do
   local rollout = read_rollout(items[i])

@@ -2,7 +2,7 @@
 -- Append the spans that are new to the stream of their rollout.
 --   items      from `first` on, per span: its id (64-bit integer as text, or ":" and text), number, reward or "",
 --              payload
---   number_of  called with number and reward of each new span; returns its number, and the reward if its entry keeps it
+--   number_of  called with number and reward of each new span; returns its number
 --   is_kept    false: they are numbered only, and go the way of those that were evicted before: nobody could read them
 -- Returns per span its number, "" for a duplicate; and how many were new.
 local function append_new(stream, sets, attempt_id, items, first, number_of, is_kept)
@@ -18,13 +18,12 @@ local function append_new(stream, sets, attempt_id, items, first, number_of, is_
   end
   local stored, count_new = {}, 0
   for i = first, #items, 4 do
-    local id, number, kept = items[i], "", nil
+    local id, number = items[i], ""
     if new[id] then
       new[id] = nil
-      number, kept = number_of(items[i + 1], items[i + 2])
-      local entry = { stream, "*", "a", attempt_id, "s", number, "d", items[i + 3], kept and "r", kept }
+      number = number_of(items[i + 1], items[i + 2])
       if is_kept then
-        redis.call("XADD", unpack(entry))
+        redis.call("XADD", stream, "*", "a", attempt_id, "s", number, "d", items[i + 3])
       end
       count_new = count_new + 1
     end

@@ -35,7 +35,7 @@ local function open(given, mode)
     return nil
   end
   if mode == "refusable" then
-    redis.call("EXISTS", key("nothing"))
+    redis.call("LLEN", key("nothing"))
   else
     redis.call("DEL", key("nothing"))
   end

@@ -59,7 +59,7 @@ def test_process_that_is_killed_after_any_step_leaves_what_the_audit_mends(opera
 
 
 async def test_reward_of_a_broken_off_call_is_noted_when_it_is_sent_again(store):
-    """The second time its span is a duplicate, which tells of no reward on a single server: there it was noted at once."""
+    """Its span is a duplicate then, which on a single server tells of no reward, because there it was noted before."""
     started = await store.start_rollout("task")
     early, late = (
         span_of(started, name=ANNOTATION_SPAN, sequence_id=number, attributes={"reward": float(number)})

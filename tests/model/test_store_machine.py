@@ -33,7 +33,7 @@ def test_every_changing_operation_has_a_rule():
 
 
 @pytest.mark.timeout(3600 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 300)
-@pytest.mark.parametrize("kind", store_params("redis"))
+@pytest.mark.parametrize("kind", store_params("redis", "cluster"))
 def test_redis_and_memory_agree(kind, request):
     def make_stores(clock):
         source = redis_source(kind, request)

@@ -29,16 +29,18 @@ from tests.support.shipped_redis import (
 )
 
 RUN = {"EVAL", "EVALSHA"}
-CONNECTION = {"@connection", "SELECT", "CLIENT|SETNAME", "CLIENT|ID", "WAIT"}
+CONNECTION = {"@connection", "SELECT", "CLIENT|SETNAME", "CLIENT|ID", "ASKING", "CLUSTER|SLOTS", "WAIT"}
 EVERY_SCRIPT = tuple(path.stem for path in lua_folder().glob("*.lua"))
 SCRIPTS = {
     "algorithm": EVERY_SCRIPT,
     "runner": (
-        "dequeue_many_rollouts", "renew", "add_many_spans", "get_many_span_sequence_ids", "update_attempt",
-        "release_attempt", "read_attempts", "read_rollouts", "update_worker", "expire_attempts",
+        "dequeue_many_rollouts", "renew", "add_many_spans", "begin_spans", "append_spans", "finish_spans",
+        "get_many_span_sequence_ids", "update_attempt", "release_attempt", "read_attempts", "read_rollouts",
+        "update_worker", "expire_attempts",
     ),
     "daemon": (
-        "expire_attempts", "expire_workers", "delete_rollouts", "read_finishes", "evict_spans", "drop_spans",
+        "expire_attempts", "expire_workers", "delete_rollouts", "read_deletable", "delete_spans", "read_finishes",
+        "evict_spans", "drop_spans",
     ),
 }  # fmt: skip
 BESIDES = {

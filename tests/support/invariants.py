@@ -238,7 +238,7 @@ def nothing_belongs_to_nobody(keys: Keyspace) -> Iterator[Finding]:
     for kind in ("metadata", "attempts"):
         yield from differences(f"{kind} of nobody", set(keys.of(kind)) - rollouts, ())
     yield from differences("metadata of no attempt", set(keys.of("attempt_metadata")) - set(keys.of("attempt")), ())
-    for kind in ("spans", "spanids"):
+    for kind in ("spans", "spanids", "rewards"):
         owners = {name.partition("}")[0].lstrip("{") for name in keys.of(kind)}
         yield from differences(f"{kind} of nobody", owners - rollouts, ())
     yield from differences("resources", keys.one("resources"), set(keys.of("resources")) - {""})

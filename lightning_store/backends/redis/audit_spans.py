@@ -63,7 +63,7 @@ class SpanAudit:
             if found not in {"none", expected}:
                 what = f"not a {expected}" if expected else "of no kind of ours"
                 findings.add("orphan", _shown(name), f"is a {found}, {what}", repaired=False)
-            elif found in {"stream", "set"}:
+            elif found in {"stream", "set", "hash"}:
                 suspects.append((name, rollout_id, state))
         await self._drop_orphans(suspects, findings)
 

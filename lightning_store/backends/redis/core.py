@@ -69,8 +69,9 @@ class RedisCore(BaseStore):
         """Make a store; connections are opened when first used.
 
         Args:
-            url_or_client: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://` URL; or a
-                redis-py client, whose connection settings are used on connections of our own (fakeredis included).
+            url_or_client: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` URL, with TLS
+                `rediss+sentinel://` or `rediss+cluster://`; or a redis-py client, whose connection settings are used on
+                connections of our own (fakeredis included, clients of a Cluster not).
             namespace: Stores of different namespaces share nothing; `[A-Za-z0-9._-]{1,128}`.
             clock: Where scripts take the time from; None = the server's clock.
             ids: Where ids and tokens come from; None = random ones.
@@ -79,7 +80,7 @@ class RedisCore(BaseStore):
             token_seconds: How long answers are kept for calls that are sent again; at least twice the longer of
                 `retry_seconds` and `socket_seconds`. A call that arrives later than that is taken for a new one.
             events_kept: About how many events are kept.
-            max_connections: Most connections per event loop; further calls wait for one.
+            max_connections: Most connections per event loop, on a Cluster to each node; further calls wait for one.
             socket_seconds: Longest time for one command, connecting included.
             retry_seconds: For how long a call is repeated before StoreUnavailableError; its first try alone may take
                 `socket_seconds` if that is longer. Waiting calls raise it when both and their own limit are over.

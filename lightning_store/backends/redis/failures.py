@@ -49,8 +49,10 @@ def _message(error: Exception) -> str:
     text = str(error)
     if isinstance(error, redis_errors.MovedError):
         return f"the server is a node of a Cluster and leads to another (MOVED {text}); its URL is redis+cluster://"
-    if isinstance(error, redis_errors.AskError) or _is_on_its_way(error):
-        return f"the slot is on its way to another node of the Cluster ({text})"
+    if isinstance(error, redis_errors.AskError):
+        return f"the slot is on its way to another node of the Cluster (ASK {text})"
+    if _is_on_its_way(error):
+        return f"the slot is on its way to another node of the Cluster, or the Cluster is down ({text})"
     wrapped = _WRAPPED.match(text)
     return wrapped.group(1) if wrapped else text
 

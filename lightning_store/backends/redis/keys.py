@@ -74,11 +74,14 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
 SPAN_KINDS: Final[dict[str, tuple[str, str]]] = {
     "spans:{<rollout>}": (
         "stream",
-        "`a` attempt, `s` sequence number, `d` the rest of the span as JSON, zstd when long; on a Cluster `r`, its"
-        " reward",
+        "`a` attempt, `s` sequence number, `d` the rest of the span as JSON, zstd when long",
     ),
     "spanids:{<rollout>}:<attempt>:<n>": ("set", "span ids of 16 hex digits as 64-bit integers, at most 512 per set"),
     "spanids:{<rollout>}:<attempt>:text:<n>": ("set", "span ids of any other form"),
+    "rewards:{<rollout>}": (
+        "hash",
+        "on a Cluster, by attempt, number of the span with its last reward, and that reward",
+    ),
     "spanops:{<rollout>}:<token>": ("string", "on a Cluster, answers of recent steps that stored spans; expire"),
     "deleted:{<rollout>}": (
         "string",
@@ -119,6 +122,10 @@ class Keys:
     def span_ids(self, rollout_id: str) -> str:
         """Prefix of the sets of a rollout's span ids."""
         return f"ls:{self.namespace}:spanids:{{{rollout_id}}}:"
+
+    def rewards(self, rollout_id: str) -> str:
+        """The last rewards of a rollout's attempts, where its spans are."""
+        return f"ls:{self.namespace}:rewards:{{{rollout_id}}}"
 
     def span_answer(self, rollout_id: str, token: str) -> str:
         """Where the answer of a step that stored spans is kept."""

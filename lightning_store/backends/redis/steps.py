@@ -79,6 +79,7 @@ class StepOperations(RedisCore):
             spans=self._keys.spans(batch.rollout_id),
             span_ids=self._keys.span_ids(batch.rollout_id),
             deleted=self._keys.deleted(batch.rollout_id),
+            rewards=self._keys.rewards(batch.rollout_id),
             answer=self._keys.span_answer(batch.rollout_id, token),
             number=number,
             attempt_id=batch.attempt_id,
@@ -139,6 +140,7 @@ class StepOperations(RedisCore):
         return self._scripts["delete_spans"].call(
             spans=self._keys.spans(rollout_id),
             span_ids=self._keys.span_ids(rollout_id),
+            rewards=self._keys.rewards(rollout_id),
             deleted=self._keys.deleted(rollout_id),
             number=number,
             attempt_ids=attempt_ids,
