@@ -19,13 +19,17 @@ logger = logging.getLogger("chaos")
 RESOURCES: Final = "rs-policy"
 MOST_UNFINISHED: Final = 80
 WAVE: Final = (5, 25)
+TRICKLE: Final = (1, 3)
+TRICKLE_SECONDS: Final = 1.0
+"""So that calls are under way also when a fault strikes that lets nothing finish."""
+
 PRODUCERS: Final = 3
 SHARE_CANCELLED: Final = 0.3
 MOST_CANCELLED: Final = 3
 FOLLOW_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 1.0
 REST_SECONDS: Final = 0.1
-"""Before room is looked for again, and after a refusal for lack of memory."""
+"""After a wave, and after a refusal for lack of memory."""
 
 
 class Algorithm:
@@ -57,21 +61,21 @@ class Algorithm:
         await asyncio.gather(producers, self._follow(producers), self._look(producers))
 
     async def _produce(self) -> None:
-        """Enqueue waves while there is room, and cancel some of it."""
+        """Enqueue waves while there is room, little when there is none, and cancel some of it."""
         while not self._is_stopping:
-            if len(self._unfinished) < MOST_UNFINISHED:
-                await self._enqueue()
-                await self._cancel_some()
-            await asyncio.sleep(REST_SECONDS)
+            has_room = len(self._unfinished) < MOST_UNFINISHED
+            await self._enqueue(self._dice.randint(*(WAVE if has_room else TRICKLE)))
+            await self._cancel_some()
+            await asyncio.sleep(REST_SECONDS if has_room else TRICKLE_SECONDS)
 
     async def _publish(self, version: int) -> None:
         template = PromptTemplate(template=f"version {version}: {{task}}", engine="f-string")
         await self._patiently(lambda: self._store.update_resources(RESOURCES, {"policy": template}))
 
-    async def _enqueue(self) -> None:
-        """One wave."""
+    async def _enqueue(self, count: int) -> None:
+        """One wave of so many rollouts."""
         has_ids = self._dice.random() < 1 / 2
-        wave = itertools.islice(self._tasks, self._dice.randint(*WAVE))
+        wave = itertools.islice(self._tasks, count)
         requests = [self._request(task, has_ids) for task in wave]
         try:
             rollouts = await self._until_accepted(lambda: self._store.enqueue_many_rollouts(requests), has_ids)

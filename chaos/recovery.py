@@ -106,10 +106,12 @@ def _taken_over(calls: Sequence[Call], acknowledged: Sequence[Call], struck: Str
     for call in acknowledged:
         if call.ended_at > struck.began:
             break
-        if call.process == struck.process and call.operation == "dequeue_rollout" and call.answer:
-            held.add(call.answer["rollout"])
+        if call.operation == "cancel_rollouts":
+            held.difference_update(call.answer)
         elif _is_end(call) or call.operation == "release_attempt":
             held.discard(call.asked["rollout"])
+        elif call.operation == "dequeue_rollout" and call.answer:
+            (held.add if call.process == struck.process else held.discard)(call.answer["rollout"])
     held -= {call.asked["rollout"] for call in calls if _is_end(call) and call.outcome == "unknown"}
     taken = [_next_event(acknowledged, id, struck.began) for id in held]
     return None if not taken else max(taken) - struck.began

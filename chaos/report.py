@@ -142,9 +142,10 @@ def _excused(run: Run) -> list[str]:
     lines = [
         f"Redis was killed {kills} times, which takes nothing that reached the kernel, and power was cut {len(cuts)} "
         "times: it was killed, and its append-only file cut to the length that it had at a moment drawn from the last "
-        "second, as a machine without power may leave it. What was acknowledged in the last 2 s may be gone, because "
-        "Redis also puts off writing while the disk is busy, and that is no finding here. The run went on each time: "
-        "see the recovery below.",
+        "second, as a machine without power may leave it. What was acknowledged after that moment may be gone, and so "
+        "may what was in the 2 s before it, or before a kill, because Redis puts off writing while the disk is busy. "
+        "Everything else must be there, and what is left must be sound. The run went on each time: see the recovery "
+        "below.",
         "",
     ]
     rows = [

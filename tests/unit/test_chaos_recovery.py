@@ -68,6 +68,18 @@ def test_what_the_killed_one_held_is_taken_over_when_another_has_all_of_it(story
     assert recovered(story, fault).taken_over == pytest.approx(3.0)
 
 
+def test_what_was_cancelled_ended_or_claimed_by_others_before_is_not_held(story):
+    for task in (3, 4, 5):
+        story.claim(story.enqueue(task), process="runner-1.1")
+    story.claim("ro-2", process="runner-0.1")
+    story.cancel("ro-3")
+    story.report("ro-4", "at-1", outcome="unknown")
+    fault = struck(Fault.KILL_RUNNER, story.now, story.now, "runner-1.1")
+    story.cancel("ro-5")
+
+    assert recovered(story, fault).taken_over == pytest.approx(1.0)
+
+
 def test_nothing_is_taken_over_from_one_who_held_nothing(story):
     story.report("ro-2", "at-1")
     fault = struck(Fault.SUSPEND_RUNNER, story.now, story.now, "runner-1.1")
