@@ -16,6 +16,7 @@ from lightning_store.status import CANCELLED, FINISHED, ROLLOUT_AFTER_ATTEMPT
 ENDS: Final = frozenset({"succeeded", "failed"})
 """What agents report at the end of an attempt."""
 
+_GIVEN_UP: Final = frozenset({"released", "worker_lost"})
 _HELD: Final = frozenset({"current", "revived"})
 
 
@@ -81,17 +82,26 @@ def claims_are_stored_as_they_were_answered(evidence: Evidence) -> Findings:
 
 
 def attempts_were_claimed_by_somebody(evidence: Evidence) -> Findings:
+    """What no client was told of was claimed by a call without an answer, or by a try that a call has given up.
+
+    A waiting claim that cannot reach the store begins anew, under another token, while it has time. What the try before
+    has claimed is given back, or its lease ends; nobody may have worked on it.
+    """
     answered = {(claim.rollout_id, claim.attempt_id) for claim in evidence.claims}
-    unanswered = Counter(
-        call.asked["worker"] for call in evidence.by_operation["dequeue_rollout"] if not evidence.binds(call)
-    )
+    calls = evidence.by_operation["dequeue_rollout"]
+    unanswered = Counter(call.asked["worker"] for call in calls if not evidence.binds(call))
+    workers = {call.asked["worker"] for call in calls}
     for rollout in evidence.state.rollouts.values():
         for attempt in rollout.attempts:
-            if (rollout.rollout_id, attempt.attempt_id) in answered:
+            pair = (rollout.rollout_id, attempt.attempt_id)
+            if pair in answered:
+                continue
+            given_up = attempt.cause in _GIVEN_UP and not attempt.spans and pair not in evidence.reports
+            if given_up and attempt.worker in workers:
                 continue
             unanswered[attempt.worker] -= 1
             if unanswered[attempt.worker] < 0:
-                yield unexpected(rollout.rollout_id, f"attempt {attempt.attempt_id} was claimed by nobody")
+                yield unexpected(rollout.rollout_id, f"attempt {attempt.attempt_id} was claimed by nobody: {attempt}")
 
 
 def leases_end_when_the_next_one_claims(evidence: Evidence) -> Findings:

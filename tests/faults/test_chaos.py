@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from chaos.fleet import RUNNERS
-from chaos.plan import course
+from chaos.plan import Fault, course
 from tests.support.processes import wait_until, wait_until_gone
 
 CHECKOUT = Path(__file__).parents[2]
@@ -21,6 +21,11 @@ def run_chaos(page: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=240, check=False)
 
 
+def rows_of(page: str) -> dict[str, str]:
+    """The rows of all tables of a page, by their first cells."""
+    return dict(line.strip("| ").split(" | ", 1) for line in page.splitlines() if line.startswith("| "))
+
+
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_or_done_twice_while_everything_breaks(tmp_path: Path):
     page = tmp_path / "chaos.md"
@@ -29,7 +34,7 @@ def test_nothing_is_lost_or_done_twice_while_everything_breaks(tmp_path: Path):
 
     assert done.returncode == 0, done.stderr
     text = page.read_text(encoding="utf-8")
-    rows = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("| "))
+    rows = rows_of(text)
     for verdict in ("lost", "completed twice", "claimed twice", "unexpected"):
         assert rows[verdict] == "0"
     for fault in course("always", 0.0, is_short=True).natures:
@@ -40,6 +45,20 @@ def test_nothing_is_lost_or_done_twice_while_everything_breaks(tmp_path: Path):
     assert f'make chaos ARGS="--seed {SEED} --short"' in text
     assert "Failed" not in text
     assert str(CHECKOUT) not in text
+
+
+@pytest.mark.timeout(300)
+def test_power_cuts_take_the_last_second_at_most_and_the_run_goes_on(tmp_path: Path):
+    page = tmp_path / "chaos.md"
+
+    done = run_chaos(page, "--fsync", "everysec", "--only", "power_cut", "--seconds", "4")
+
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(page.read_text(encoding="utf-8"))
+    strikes, _, flows, *_ = rows[Fault.POWER_CUT.value].split(" | ")
+    assert int(strikes) >= 3
+    assert float(flows) < 60
+    assert (rows["lost"], rows["unexpected"]) == ("0", "0")
 
 
 @pytest.mark.timeout(300)

@@ -68,6 +68,11 @@ def claim_for_nobody(story: Story):
     story.change("ro-2", attempts=[*story.rollouts["ro-2"].attempts[:-1], attempt])
 
 
+def work_on_what_nobody_was_handed(story: Story):
+    attempt = StoredAttempt("at-x", "unresponsive", START, cause="worker_lost", worker="runner-1.1", spans=("zz",))
+    story.change("ro-2", attempts=[attempt, *story.rollouts["ro-2"].attempts[1:]])
+
+
 def renew_what_another_has(story: Story):
     story.renew("ro-2", "at-1", "current")
 
@@ -198,6 +203,7 @@ DAMAGES: list[tuple[Damage, Verdict, str, str]] = [
     (hand_out_what_is_not_there, UNEXPECTED, "ro-x", "is not there"),
     (forget_a_claim, UNEXPECTED, "ro-2", "was handed attempt 1 as at-1"),
     (claim_for_nobody, UNEXPECTED, "ro-2", "was claimed by nobody"),
+    (work_on_what_nobody_was_handed, UNEXPECTED, "ro-2", "was claimed by nobody"),
     (renew_what_another_has, UNEXPECTED, "ro-2", "after the next attempt was claimed"),
     (complete_twice_in_the_log, COMPLETED, "ro-1", "in the completion log 2 times"),
     (leave_out_of_the_log, UNEXPECTED, "ro-1", "the completion log says []"),
@@ -279,6 +285,18 @@ def test_a_report_without_answer_may_act_whenever_and_a_refused_one_never(outcom
     story.change_attempt(id, attempt, status="failed")
     found = [each for each in story.judged().findings if "reported" in each.problem]
     assert bool(found) is (outcome == "failed")
+
+
+@pytest.mark.parametrize("cause", ["released", "worker_lost"])
+def test_a_try_that_a_claim_gave_up_is_given_back_or_ends_by_its_lease(cause):
+    story = Story()
+    id = story.enqueue(1)
+    tried = StoredAttempt("at-given-up", "failed" if cause == "released" else "unresponsive", START, cause=cause,
+                          worker="runner-0.1")  # fmt: skip
+    story.change(id, attempts=[tried])
+    story.report(id, story.claim(id))
+
+    assert story.judged().findings == []
 
 
 # -- power cuts -------------------------------------------------------------------------------------------------------
