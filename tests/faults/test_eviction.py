@@ -238,11 +238,21 @@ async def test_next_eviction_drops_what_was_only_marked(store, raw, namespace):
     assert (await store.audit()).findings == []
 
 
-async def test_audit_drops_what_was_only_marked(store, raw, namespace):
+async def test_audit_counts_what_was_only_marked_and_the_next_eviction_drops_it(store, raw, namespace):
     ids = await marked_only(store)
     report = await store.audit(repair=True)
-    assert [(finding.rule, finding.count, finding.repaired) for finding in report.findings] == [("spans", 3, 3)]
+    assert [(finding.rule, finding.count, finding.repaired) for finding in report.findings] == [
+        ("spans", 3, 3), ("counter", 1, 1),
+    ]  # fmt: skip
     assert await evicted_of(store, ids) == ids[:3]
+    check(raw, namespace)
+    assert (await store.audit()).findings == []
+
+    fill_to(raw, 0.8)
+    await store.evict_spans()
+
+    assert await evicted_of(store, ids) == ids
+    assert sum(raw.xlen(store._keys.spans(id)) for id in ids) == 0
     check(raw, namespace)
 
 
