@@ -8,8 +8,8 @@ ARGV[4] seen            the state that an earlier call has answered; "" when the
 ARGV[5] queue_count     number of queues
 ARGV[6..] items         names of the queues, then pairs of counter and true value, which were counted since that call
 Returns {is_still, state, findings}: state is the same text as long as nothing changes that is counted; is_still is 1 if
-it is the one that was seen, and no call is in between the steps of storing spans on a Cluster. Only then the true
-values are compared; else the counters of queues that are short enough to be counted at once.
+it is the one that was seen, and nobody is between steps, see shared/steps.lua. Only then the true values are compared;
+else the counters of queues that are short enough to be counted at once.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include audit_delayed
@@ -17,7 +17,7 @@ Errors: SCHEMA_MISMATCH.
 --@include clock
 --@include counters
 --@include findings
---@include keys
+--@include steps
 local given, repair, token, seen, queue_count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local items = ARGV
 local failure = open(given, repair == "1" and "always" or "read")
@@ -25,8 +25,7 @@ if failure then
   return failure
 end
 begin_findings(repair, token)
-local storing = redis.call("ZCOUNT", key("storing"), now - TOKEN_SECONDS, "+inf")
-local is_still = state_of_counters() == seen and storing == 0
+local is_still = state_of_counters() == seen and not are_between_steps()
 if is_still then
   for i = 6 + queue_count, #items, 2 do
     check_counter(items[i], tonumber(items[i + 1]))

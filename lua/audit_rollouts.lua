@@ -24,6 +24,7 @@ Errors: SCHEMA_MISMATCH.
 --@include keys
 --@include rollouts
 --@include span_facts
+--@include span_removal
 --@include status
 --@include tokens
 local spans = KEYS
@@ -65,10 +66,14 @@ local function look_at(rollout, stream, spans_seen)
   end
   check_finish(rollout)
   check_waiting(rollout)
+  local facts, drop = spans_seen, nil
   if stream then
-    spans_seen = span_facts(stream, spans_seen, attempt_ids, rollout.stored or "0")
+    facts = span_facts(stream, spans_seen, attempt_ids, rollout.stored or "0")
+    drop = function()
+      remove_spans(stream, spans_seen, attempt_ids)
+    end
   end
-  local stored = check_spans(rollout, attempt_ids, spans_seen)
+  local stored = check_spans(rollout, attempt_ids, facts, drop)
   return { rollout.id, #attempt_ids, stored, queue_name(rollout), waiting(rollout) }
 end
 

@@ -13,12 +13,12 @@ when the spans are kept, "0" when those of the attempt were evicted.
 Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
 --@include clock
---@include keys
 --@include noting
 --@include numbers
 --@include records
 --@include repeats
 --@include speakers
+--@include steps
 local given, token, rollout_id, attempt_id, call = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local wanted, highest = tonumber(ARGV[6]), ARGV[7]
 local answer = answered(token)
@@ -42,9 +42,6 @@ if highest ~= "" then
 end
 local noted = { before, rollout.spans or "0", rollout.number, are_kept(rollout, attempt) and "1" or "0" }
 write(rollout)
-for _, lost in ipairs(redis.call("ZRANGEBYSCORE", key("storing"), "-inf", now - TOKEN_SECONDS, "LIMIT", 0, 10)) do
-  redis.call("ZREM", key("storing"), lost)
-end
-redis.call("ZADD", key("storing"), now_text, token)
+begin_steps(token)
 remember(token, table.concat(noted, ","))
 return noted

@@ -7,9 +7,11 @@ Returns 0.
 Errors: none.
 ]]
 --@include span_removal
+--@include spans
 local spans, span_ids = KEYS[1], KEYS[2]
 local attempt_ids = ARGV
 local READ_AT_ONCE = 100
+stop_if_moving(span_ids)
 local evicted = {}
 for _, id in ipairs(attempt_ids) do
   evicted[id] = true

@@ -3,8 +3,9 @@ Mark the spans of the oldest finished rollouts as evicted, the oldest finish fir
 was marked by a call whose client died before it dropped them is answered again.
 KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
-ARGV[2] dropped         the last completion whose spans the client has dropped; "" = none
-ARGV[3] limit           most completions to look at
+ARGV[2] token           of the eviction, the same for all of its calls
+ARGV[3] dropped         the last completion whose spans the client has dropped; "" = none
+ARGV[4] limit           most completions to look at; 0 ends the eviction
 Returns {last, rollouts}: the last completion that was looked at, "" when there is none; per rollout whose spans are to
 be dropped {rollout_id, 1 if this call has marked it, attempt_ids}.
 Errors: SCHEMA_MISMATCH.
@@ -17,11 +18,13 @@ Errors: SCHEMA_MISMATCH.
 --@include replies
 --@include rollouts
 --@include status
-local given, dropped, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+--@include steps
+local given, token, dropped, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local failure = open(given, "always")
 if failure then
   return failure
 end
+end_steps(token)
 local done = redis.call("HGET", META, "evicted") or "0-0"
 if dropped ~= "" and is_before(done, dropped) then
   redis.call("HSET", META, "evicted", dropped)
@@ -41,7 +44,7 @@ local function evict(rollout)
 end
 
 local last, rollouts, lowest = "", {}, lowest_consumer()
-if not lowest or is_before(done, lowest) then
+if limit > 0 and (not lowest or is_before(done, lowest)) then
   for _, entry in ipairs(redis.call("XRANGE", key("completed"), "(" .. done, lowest or "+", "COUNT", limit)) do
     local rollout = read_rollout(field_of(entry[2], "rollout"))
     last = entry[1]
@@ -50,5 +53,8 @@ if not lowest or is_before(done, lowest) then
       rollouts[#rollouts + 1] = evict(rollout)
     end
   end
+end
+if #rollouts > 0 then
+  begin_steps(token)
 end
 return { last, rollouts }

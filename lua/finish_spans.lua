@@ -16,17 +16,17 @@ Errors: ROLLOUT_NOT_FOUND, ATTEMPT_NOT_FOUND, SCHEMA_MISMATCH.
 ]]
 --@include attempts
 --@include clock
---@include keys
 --@include noting
 --@include records
 --@include rollouts
+--@include steps
 local given, token, rollout_id, attempt_id, after, used = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local count_new, count_appended, reward, reward_number = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local failure = open(given, "always")
 if failure then
   return failure
 end
-if redis.call("ZREM", key("storing"), token) == 0 then
+if not end_steps(token) then
   return 1 -- a call that is sent again
 end
 local rollout = read_rollout(rollout_id)

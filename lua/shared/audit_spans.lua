@@ -1,23 +1,29 @@
---@include clock
 --@include evictions
 --@include findings
---@include keys
 --@include numbers
 --@include records
 --@include status
+--@include steps
 -- The spans of a rollout: as many as it counts and as their ids, and none beyond the number that it counts to. What was
 -- seen of them, see span_facts.lua, may be older than what the rollout says now: then it is not compared, nor while a
 -- call may be in between the steps of storing spans.
 
 -- Returns how many spans are to be counted.
-local function check_spans(rollout, attempt_ids, facts)
+--   drop  removes all of its spans; nil on a Cluster, where they lie in another slot
+local function check_spans(rollout, attempt_ids, facts, drop)
   local attempts, counted, stored, known, last = string.match(facts, "(.*),(.*),(.*),(.*),(.*)")
-  local is_idle = redis.call("ZCOUNT", key("storing"), now - TOKEN_SECONDS, "+inf") == 0
+  local count = tonumber(stored)
   if tonumber(attempts) == #attempt_ids and stored ~= known then
     find("spans", rollout.id, "has " .. stored .. " spans, and " .. known .. " ids of spans")
   end
-  if is_idle and counted == (rollout.stored or "0") and counted ~= stored then
+  if not are_between_steps() and counted == (rollout.stored or "0") and counted ~= stored then
+    local are_evicted = counted == "0" and tonumber(rollout.evicted or "0") == #attempt_ids
     find("spans", rollout.id, "has " .. stored .. " spans, and counts " .. counted, function()
+      if are_evicted and drop then
+        drop()
+        count = 0
+        return
+      end
       change(rollout, "stored", stored ~= "0" and stored or nil)
       write(rollout)
       if FINISHED[rollout.status] then
@@ -31,5 +37,5 @@ local function check_spans(rollout, attempt_ids, facts)
       write(rollout)
     end)
   end
-  return tonumber(stored)
+  return count
 end

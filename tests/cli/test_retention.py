@@ -87,7 +87,7 @@ def test_evicted_spans_are_told_as_such(cli):
     finish(cli, "a")
 
     async def evict(store):
-        _, rollouts = await store._run("evict_spans", now="", dropped="", limit=5)
+        _, rollouts = await store._run("evict_spans", now="", token=store.ids.token(), dropped="", limit=5)
         await store._drop_spans(rollouts)
 
     cli.on_store(evict)

@@ -24,7 +24,7 @@ def cluster():
 
 @pytest.mark.parametrize("min_replicas", [0, 1])
 async def test_clients_follow_when_the_primary_of_the_control_slot_is_killed(cluster, namespace, min_replicas):
-    """With `min_replicas` = all replicas, nothing that was acknowledged is lost; writes wait until there is one again."""
+    """With `min_replicas` = all replicas, nothing acknowledged is lost; writes wait until there is one again."""
     slot = control_slot(namespace)
     killed = cluster.primary_of(slot)
     url = f"{cluster.url}?min_replicas={min_replicas}"

@@ -402,10 +402,10 @@ async def test_daemon_lives_on_its_rights(port, namespace, store_of, refusals):
     assert second.rollout_id == "kept"
     by_daemon = store_of("daemon")
     assert await by_daemon.evict_spans() == 0
-    marked = await algorithm._run("evict_spans", now="", dropped="", limit=5)
+    marked = await algorithm._run("evict_spans", now="", token="a", dropped="", limit=5)
     assert marked[1] == []  # the consumer has not passed it
     await algorithm.forget_consumer("trainer")
-    _, rollouts = await by_daemon._run("evict_spans", now="", dropped="", limit=5)
+    _, rollouts = await by_daemon._run("evict_spans", now="", token="b", dropped="", limit=5)
     await by_daemon._drop_spans(rollouts)
     assert (await algorithm.statistics())["total_spans"] == 0
     assert await by_daemon.prune(older_than_seconds=0, keep_latest=0) == 1

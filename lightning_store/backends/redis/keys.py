@@ -59,7 +59,10 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
         "hash",
         "counters: `attempts`, `spans`, live entries per queue (`queue:<name>`), delayed ones (`delayed:<name>`)",
     ),
-    "storing": ("zset", "on a Cluster, tokens of calls that are in between the steps of storing spans, by their start"),
+    "steps": (
+        "zset",
+        "tokens of calls that are between steps of evicting spans, or on a Cluster of storing some, by time",
+    ),
     "nothing": (
         "none",
         "never exists: scripts delete it so that Redis lets their later writes pass when memory is full",

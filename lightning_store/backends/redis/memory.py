@@ -77,33 +77,36 @@ class MemoryCare(RedisCore):
         return 0 if reading is None else await self._evict(reading)
 
     async def _evict(self, reading: Reading) -> int:
-        count, dropped = 0, ""
+        count = 0
         is_going = reading.used > reading.limits.eviction
         while is_going:
-            step = asyncio.ensure_future(self._evict_some(dropped))
+            step = asyncio.ensure_future(self._evict_some())
             background = self._loops.get().background  # a cancelled call leaves nothing half done; `close` waits
             background.add(step)
             step.add_done_callback(background.discard)
-            dropped, evicted = await asyncio.shield(step)
+            is_more, evicted = await asyncio.shield(step)
             count += evicted
             now = await self._reading()
-            is_going = dropped != "" and now is not None and now.used > now.limits.safe
+            is_going = is_more and now is not None and now.used > now.limits.safe
         if count:
             logger.warning("Evicted the spans of %d finished rollouts for lack of memory", count)
         return count
 
-    async def _evict_some(self, dropped: str) -> tuple[str, int]:
-        """Mark spans as evicted, and drop them.
-
-        Args:
-            dropped: The last completion whose spans this call has dropped before; "" = none.
+    async def _evict_some(self) -> tuple[bool, int]:
+        """Mark spans as evicted, drop them, and note that they are.
 
         Returns:
-            The last completion now, "" when there was none to look at; and how many rollouts have lost their spans.
+            Whether there was anything to look at; and how many rollouts have lost their spans.
         """
-        last, rollouts = await self._run("evict_spans", now=self._now(), dropped=dropped, limit=COMPLETIONS_AT_ONCE)
+        token = self.ids.token()
+        last, rollouts = await self._run(
+            "evict_spans", now=self._now(), token=token, dropped="", limit=COMPLETIONS_AT_ONCE
+        )
+        if not last:
+            return False, 0
         await self._drop_spans(rollouts)
-        return codec.text(last), sum(is_new for _, is_new, _ in rollouts)
+        await self._run("evict_spans", now=self._now(), token=token, dropped=last, limit=0)
+        return True, sum(is_new for _, is_new, _ in rollouts)
 
     async def _drop_spans(self, rollouts: Sequence[Any]) -> None:
         """Drop what is marked as evicted."""
