@@ -17,8 +17,8 @@ UNCERTAIN_SECONDS = 1.0
 
 
 @pytest.fixture
-def cluster():
-    with ClusterUnderTest(node_timeout_seconds=NODE_TIMEOUT_SECONDS) as cluster:
+def cluster(tmp_path):
+    with ClusterUnderTest(tmp_path, node_timeout_seconds=NODE_TIMEOUT_SECONDS) as cluster:
         yield cluster
 
 

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -29,10 +30,11 @@ START_SECONDS: Final = 60.0
 class ClusterUnderTest:
     """Six servers that form one Cluster. Nodes are told apart by their servers; who is a primary may change."""
 
-    def __init__(self, *, node_timeout_seconds: float = 5.0, **options: Any) -> None:
+    def __init__(self, folder: Path | None = None, *, node_timeout_seconds: float = 5.0, **options: Any) -> None:
         """Set up; nothing is started.
 
         Args:
+            folder: Where the nodes keep their data, so that one that was killed can be started again; None = nowhere.
             node_timeout_seconds: For how long a node may be silent before the others take it for lost.
             options: Of the servers.
         """
@@ -47,6 +49,7 @@ class ClusterUnderTest:
             **options.pop("settings", {}),
         }
         self._node_timeout = str(int(node_timeout_seconds * 1000))
+        self._folder = folder
         self._options = {"settings": settings, "password": self.password, **options}
         self.nodes: list[RedisUnderTest] = []
 
@@ -158,7 +161,8 @@ class ClusterUnderTest:
     def _start(self) -> None:
         ports = free_ports(2 * PRIMARIES)
         for port in ports:
-            self.nodes.append(RedisUnderTest(port=port, **self._options))
+            data_dir = None if self._folder is None else self._folder / str(port)
+            self.nodes.append(RedisUnderTest(data_dir, port=port, **self._options))
             self.nodes[-1].start()
         clients = [node.client() for node in self.nodes]
         try:
