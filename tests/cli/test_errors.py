@@ -51,7 +51,7 @@ def test_without_a_url_the_error_says_where_it_comes_from(offline, monkeypatch, 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("memory://", "error: the store's URL begins with memory://; expected redis://, rediss:// (TLS), unix://, or "),
+        ("memory://", "error: the store's URL begins with memory://; expected redis://, rediss:// (TLS), unix://, "),
         ("localhost:6379", "error: the store's URL has no scheme; expected redis://"),
         ("redis://:hunter22/x@host:1/0", "error: the store's URL cannot be read; expected redis://host:port/db"),
         ("redis://:hunter22@host:port/0", "error: the store's URL cannot be read"),
