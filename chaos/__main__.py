@@ -31,6 +31,7 @@ SHORT_SECONDS: Final = 0.0
 """Each fault once takes as long as it takes."""
 
 NAMESPACE: Final = "chaos"
+CHECKER: Final = "checker"
 DEFAULT_SEED: Final = 3
 
 
@@ -111,6 +112,7 @@ async def _take_place(folder: Path, fsync: str, options: argparse.Namespace) -> 
             statuses = (await store.statistics())["rollouts_by_status"]
             return all(status in FINISHED for status, count in statuses.items() if count)
 
+        await store.acknowledge_completions(CHECKER)  # nothing is evicted that it has not seen
         await arena.run(plan(options.seed, chosen), is_settled)
         arena.tell("checking")
         state, audit = await read_state(store), await store.audit()
