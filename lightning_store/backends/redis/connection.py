@@ -157,8 +157,8 @@ class Connections:
         if missing:
             sent = [*(calls[i].by_text for i in missing), *self._confirming(calls, until)]
             again = await pool.send(sent, until)
-            again, confirmed = again[: len(missing)], again[len(missing) :]
-            for i, answer in zip(missing, again, strict=True):
+            confirmed += again[len(missing) :]  # on a Cluster of fewer nodes
+            for i, answer in zip(missing, again[: len(missing)], strict=True):
                 answers[i] = answer
         for i, answer in enumerate(answers):
             if isinstance(answer, Exception):

@@ -1,0 +1,80 @@
+"""What takes several steps on a Cluster meets another call between them, at the worst moment."""
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+from redis.crc import key_slot
+
+from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.errors import NotReplicatedError
+from tests.support.factories import claim, span_of
+from tests.support.invariants import findings
+from tests.support.keyspace import read_keyspace
+from tests.support.until import until
+
+
+@pytest.fixture
+async def other(redis_cluster, namespace):
+    store = RedisLightningStore(redis_cluster.url, namespace=namespace)
+    yield store
+    await store.close()
+
+
+@contextmanager
+def met(store, script, *, before=None, after=None):
+    """Whatever `store` does, its first step of this name is met by another call, just before or after it."""
+    send, is_due = store._connections.run_many, True
+
+    async def meet(calls):
+        nonlocal is_due
+        meets = is_due and calls and calls[0].script.name == script
+        is_due = is_due and not meets
+        if meets and before:
+            await before()
+        answers = await send(calls)
+        if meets and after:
+            await after()
+        return answers
+
+    store._connections.run_many = meet
+    try:
+        yield
+    finally:
+        store._connections.run_many = send
+    assert not is_due, f"{script} was not sent"
+
+
+def check(redis_cluster, namespace):
+    with redis_cluster.client() as raw:
+        assert findings(read_keyspace(raw, namespace)) == []
+
+
+async def test_every_node_waits_for_its_replicas_though_one_has_lost_its_scripts(redis_cluster, namespace, other):
+    """What that one is sent again must not stand for what the others have confirmed."""
+    control = redis_cluster.control_primary(namespace)
+    silent, forgetful = [node for node in redis_cluster.primaries() if node is not control]
+
+    async def started_on(node):
+        while True:
+            started = await other.start_rollout("task")
+            if redis_cluster.primary_of(key_slot(started.rollout_id.encode())) is node:
+                return started
+
+    spans = [span_of(await started_on(silent)), span_of(await started_on(forgetful))]
+    store = RedisLightningStore(
+        redis_cluster.url, namespace=namespace, min_replicas=1, replication_seconds=0.2, retry_seconds=0.6
+    )
+    await store.add_many_spans([span_of(await started_on(silent)), span_of(await started_on(forgetful))])
+    with forgetful.client() as raw:
+        raw.script_flush()
+    with silent.client() as raw:
+        port = raw.info("replication")["slave0"]["port"]
+    replica = next(node for node in redis_cluster.nodes if node.port == port)
+    replica.pause()
+    try:
+        with pytest.raises(NotReplicatedError):
+            await store.add_many_spans(spans)
+    finally:
+        replica.resume()
+        await store.close()
