@@ -50,6 +50,17 @@ def check(redis_cluster, namespace):
         assert findings(read_keyspace(raw, namespace)) == []
 
 
+async def test_spans_that_are_sent_twice_at_once_keep_their_numbers_counted(store, other, redis_cluster, namespace):
+    """The one call has set their numbers aside, and the other stores them."""
+    started = await store.start_rollout("task")
+    span = span_of(started, sequence_id=10)
+    with met(store, "append_spans", before=lambda: other.add_span(span)):
+        assert await store.add_span(span) is None
+
+    check(redis_cluster, namespace)
+    assert await store.get_next_span_sequence_id(started.rollout_id, started.attempt.attempt_id) == 11
+
+
 async def test_every_node_waits_for_its_replicas_though_one_has_lost_its_scripts(redis_cluster, namespace, other):
     """What that one is sent again must not stand for what the others have confirmed."""
     control = redis_cluster.control_primary(namespace)

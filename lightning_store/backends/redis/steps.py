@@ -48,7 +48,7 @@ class StepOperations(RedisCore):
         append = [self._append_call(batches[at], tokens[at], begun[at], renumber) for at in going]
         appended = await self._connections.run_many(append)
         finish = [
-            self._finish_call(batches[at], tokens[at], begun[at], answer)
+            self._finish_call(batches[at], tokens[at], begun[at], answer, renumber)
             for at, answer in zip(going, appended, strict=True)
         ]
         finished = await self._connections.run_many(finish)
@@ -88,9 +88,10 @@ class StepOperations(RedisCore):
             items=batch.items,
         )
 
-    def _finish_call(self, batch: SpanBatch, token: str, begun: Sequence[bytes], appended: Any) -> Call:
+    def _finish_call(self, batch: SpanBatch, token: str, begun: Sequence[bytes], appended: Any, renumber: bool) -> Call:
         before, after, _, kept = begun
         stored, count, reward, reward_number = ([], 0, b"", b"0") if isinstance(appended, Exception) else appended
+        used = str(max(int(number) for number in (before, *filter(None, stored))))
         return self._call(
             "finish_spans",
             now=self._now(),
@@ -98,7 +99,7 @@ class StepOperations(RedisCore):
             rollout_id=batch.rollout_id,
             attempt_id=batch.attempt_id,
             after=after,
-            used=str(max(int(number) for number in (before, *filter(None, stored)))),
+            used=used if renumber else after,  # a number that the caller chose may be that of another's span too
             count_new=count,
             count_appended=count if kept == b"1" else 0,
             reward=reward,
