@@ -61,6 +61,24 @@ async def test_spans_that_are_sent_twice_at_once_keep_their_numbers_counted(stor
     assert await store.get_next_span_sequence_id(started.rollout_id, started.attempt.attempt_id) == 11
 
 
+async def test_late_spans_find_the_door_shut_when_two_have_deleted_the_rollout_at_once(
+    store, other, redis_cluster, namespace
+):
+    started = await store.start_rollout("task")
+    await store.update_attempt(started.rollout_id, "latest", status="succeeded")
+    third = RedisLightningStore(redis_cluster.url, namespace=namespace)
+
+    async def delete_twice():
+        with met(other, "delete_spans", after=lambda: third.delete_rollouts([started.rollout_id])):
+            assert await other.delete_rollouts([started.rollout_id]) == []
+
+    with met(store, "append_spans", before=delete_twice), pytest.raises(ValueError, match="not found"):
+        await store.add_span(span_of(started))
+    await third.close()
+
+    check(redis_cluster, namespace)
+
+
 async def test_every_node_waits_for_its_replicas_though_one_has_lost_its_scripts(redis_cluster, namespace, other):
     """What that one is sent again must not stand for what the others have confirmed."""
     control = redis_cluster.control_primary(namespace)

@@ -132,10 +132,15 @@ class StepOperations(RedisCore):
             token=self.ids.token(),
             items=[part for rollout_id, last, *_ in going for part in (rollout_id, "", last)],
         )
-        kept = {rollout_id for rollout_id, *_ in going} - set(map(codec.text, deleted))
-        # They were reopened meanwhile, and take spans again.
-        await self._connections.commands([("DEL", self._keys.deleted(rollout_id)) for rollout_id in kept])
+        gone = set(map(codec.text, deleted))
+        await self._let_in([rollout_id for rollout_id, *_ in going if rollout_id not in gone])
         return deleted
+
+    async def _let_in(self, rollout_ids: Sequence[str]) -> None:
+        """Let those take spans again that were reopened meanwhile; not those that another call has deleted."""
+        there = await self._connections.commands([("EXISTS", self._keys.control("rollout", id)) for id in rollout_ids])
+        reopened = [id for id, is_there in zip(rollout_ids, there, strict=True) if is_there]
+        await self._connections.commands([("DEL", self._keys.deleted(id)) for id in reopened])
 
     def _delete_spans_call(self, rollout_id: str, number: bytes, attempt_ids: Sequence[bytes]) -> Call:
         return self._scripts["delete_spans"].call(
