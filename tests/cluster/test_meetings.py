@@ -79,6 +79,24 @@ async def test_late_spans_find_the_door_shut_when_two_have_deleted_the_rollout_a
     check(redis_cluster, namespace)
 
 
+async def test_eviction_drops_nothing_that_is_not_marked(store, other, redis_cluster, namespace):
+    """A late span of the second attempt is between steps, while the finish of that attempt is looked at."""
+    started = await store.start_rollout("task")
+    rollout_id = started.rollout_id
+    await store.add_span(span_of(started))
+    await store.update_attempt(rollout_id, "latest", status="succeeded")
+    assert await other._evict_some() == (True, 1)
+    await store.update_rollout(rollout_id, status="requeuing")
+    second = await claim(store, "w")
+    await store.update_attempt(rollout_id, "latest", status="succeeded")
+
+    with met(store, "append_spans", after=other._evict_some):
+        assert await store.add_span(span_of(second))
+
+    assert len((await store.query_spans(rollout_id, second.attempt.attempt_id)).items) == 1
+    check(redis_cluster, namespace)
+
+
 async def test_every_node_waits_for_its_replicas_though_one_has_lost_its_scripts(redis_cluster, namespace, other):
     """What that one is sent again must not stand for what the others have confirmed."""
     control = redis_cluster.control_primary(namespace)
