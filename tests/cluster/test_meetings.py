@@ -97,6 +97,34 @@ async def test_eviction_drops_nothing_that_is_not_marked(store, other, redis_clu
     check(redis_cluster, namespace)
 
 
+async def test_audit_that_looks_while_spans_are_evicted_finds_nothing(store, other):
+    started = await store.start_rollout("task")
+    await store.add_span(span_of(started))
+    await store.update_attempt(started.rollout_id, "latest", status="succeeded")
+    drop, goes_on = other._drop_spans, asyncio.Event()
+
+    async def drop_later(rollouts):
+        await goes_on.wait()
+        await drop(rollouts)
+
+    other._drop_spans = drop_later
+    eviction = asyncio.create_task(other._evict_some())
+
+    async def is_marked():
+        return (await store.statistics())["total_spans"] == 0
+
+    await until(is_marked)
+
+    async def end_eviction():
+        goes_on.set()
+        await eviction
+
+    with met(store, "audit_spans", after=end_eviction):
+        report = await store.audit()
+
+    assert (report.findings, report.unchecked) == ([], [])
+
+
 async def test_every_node_waits_for_its_replicas_though_one_has_lost_its_scripts(redis_cluster, namespace, other):
     """What that one is sent again must not stand for what the others have confirmed."""
     control = redis_cluster.control_primary(namespace)
