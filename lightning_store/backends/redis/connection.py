@@ -73,10 +73,10 @@ class Connections:
             pattern: What they match.
             count: About how many are looked at for each piece.
         """
-        for pool in await self._repeat(lambda _: self._pools.get().primaries()):
+        for send_to in await self._repeat(lambda _: self._pools.get().primaries()):
             cursor: Argument = b"0"
             while True:
-                send = partial(pool.send, [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
+                send = partial(send_to, [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
                 cursor, names = await self._repeat(lambda until, send=send: _first(send(until)))  # type: ignore[misc]
                 yield names
                 if cursor == b"0":
@@ -84,8 +84,7 @@ class Connections:
 
     async def info(self, section: str) -> list[bytes]:
         """What the server tells of itself; of a Cluster, all nodes that have slots."""
-        pools = await self._repeat(lambda _: self._pools.get().primaries())
-        return [await self._repeat(partial(_told, pool, section)) for pool in pools]
+        return await self._repeat(partial(self._tell_all, ("INFO", section)))
 
     async def block(self, seconds: float, *parts: Argument) -> Any:
         """Send one command that blocks for at most so many seconds on a connection of its own, once.
@@ -168,6 +167,9 @@ class Connections:
         self._replication.check(confirmed)
         return answers
 
+    async def _tell_all(self, command: Sequence[Argument], until: float) -> list[Any]:
+        return [await _first(send_to([command], until)) for send_to in await self._pools.get().primaries()]
+
     async def _read_all(self, commands: Sequence[Sequence[Argument]], until: float) -> list[Any]:
         return [_plain(answer) for answer in await self._pools.get().send(commands, until)]
 
@@ -196,11 +198,6 @@ def _opener(settings: ConnectionSettings) -> Callable[[int], Pool | ClusterPool]
         return opener(settings)
     slots = SlotMap(settings.nodes)
     return lambda most: ClusterPool(settings, slots, most=most)
-
-
-async def _told(pool: Pool, section: str, until: float) -> bytes:
-    told: bytes = await _first(pool.send([("INFO", section)], until))
-    return told
 
 
 async def _first(answers: Awaitable[list[Any]]) -> Any:
