@@ -85,7 +85,7 @@ class SpanAudit:
                 findings.add("orphan", _shown(name), "belongs to nothing", repaired=bool(removed))
 
     async def _states(self, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes, int]]:
-        calls: list[Call] = [self._scripts["audit_span_key"].call(name=name, seen=seen) for name, seen in items]
+        calls: list[Call] = [self._scripts["audit_span_key"].call(name=name, repair=seen) for name, seen in items]
         return [tuple(_sound(answer)) for answer in await self._connections.run_many(calls)]
 
 
