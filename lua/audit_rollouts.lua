@@ -68,7 +68,7 @@ local function look_at(rollout, stream, spans_seen)
   check_waiting(rollout)
   local facts, drop = spans_seen, nil
   if stream then
-    facts = span_facts(stream, spans_seen, attempt_ids, rollout.stored or "0")
+    facts = span_facts(stream, spans_seen, attempt_ids, rollout.stored or "0", "")
     drop = function()
       remove_spans(stream, spans_seen, attempt_ids)
     end

@@ -1,7 +1,7 @@
 --[[
 Look at one key of the spans of a rollout on a Cluster, and remove it if its rollout was found not to exist since.
 KEYS[1] name            the key
-ARGV[1] repair          the state in which it was when it belonged to nothing; "" = only look
+ARGV[1] repair          the state in which it was when it belonged to nothing, so that it can go; "" = only look
 Returns {type, state, removed}: state is a text that stays the same as long as nothing is added; removed is 1 or 0.
 Errors: none.
 ]]

@@ -32,8 +32,10 @@ if dropped ~= "" and is_before(done, dropped) then
 end
 
 local function evict(rollout)
-  local attempts = redis.call("LRANGE", key("attempts", rollout.id), 0, -1)
   local marked = rollout.stored ~= nil
+  -- On a Cluster, attempts that are not marked may have spans that do not count yet.
+  local last = marked and -1 or tonumber(rollout.evicted) - 1
+  local attempts = redis.call("LRANGE", key("attempts", rollout.id), 0, last)
   if marked then
     redis.call("HINCRBY", key("stats"), "spans", "-" .. rollout.stored)
     change(rollout, "stored", nil)

@@ -10,13 +10,15 @@ local function count_ids(sets)
   end
 end
 
--- "attempts,counted,spans,ids,number": how many attempts were looked at; how many spans the rollout counts, as was read
--- before; how many spans and ids of spans there are; the number of the last span.
-local function span_facts(stream, span_ids, attempt_ids, counted)
+-- "attempts,counted,spans,ids,number,step": how many attempts were looked at; how many spans the rollout counts, as was
+-- read before; how many spans and ids of spans there are; the number of the last span; who was between steps, as was
+-- read before, see steps.lua.
+local function span_facts(stream, span_ids, attempt_ids, counted, step)
   local stored, known = redis.call("XLEN", stream), 0
   for _, id in ipairs(attempt_ids) do
     known = known + count_ids(span_ids .. id .. ":") + count_ids(span_ids .. id .. ":text:")
   end
   local last = redis.call("XREVRANGE", stream, "+", "-", "COUNT", 1)[1]
   return #attempt_ids .. "," .. counted .. "," .. stored .. "," .. known .. "," .. (last and last[2][4] or "")
+    .. "," .. step
 end

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.errors import StoreUnavailableError
 from tests.support.busy_namespace import BusyNamespace, check_all_done
-from tests.support.redis_cluster import ClusterUnderTest, control_slot
+from tests.support.redis_cluster import PRIMARIES, ClusterUnderTest, control_slot
 from tests.support.until import until
 
 NODE_TIMEOUT_SECONDS = 2.0
@@ -55,4 +57,34 @@ async def test_clients_follow_when_the_primary_of_the_control_slot_is_killed(clu
     )
     store = RedisLightningStore(cluster.url, namespace=namespace)
     await check_all_done(store, busy, lost=uncertain)
+    await store.close()
+
+
+async def test_all_nodes_are_asked_again_when_one_that_nothing_else_is_sent_to_was_replaced(cluster, namespace):
+    """As by a daemon, which looks at the memory of all nodes, and sends the rest to the control slot."""
+    store = RedisLightningStore(cluster.url, namespace=namespace, retry_seconds=1.0)
+    await store.enqueue_rollout("task")
+    assert len(await store._connections.info("memory")) == PRIMARIES
+    control = cluster.control_primary(namespace)
+    killed = next(node for node in cluster.primaries() if node is not control)
+    killed.kill()
+    await until(lambda: cluster.is_whole() and killed not in cluster.primaries())
+
+    assert len(await store._connections.info("memory")) == PRIMARIES
+
+    await store.close()
+
+
+async def test_keys_of_all_nodes_are_found_again_when_one_was_replaced(cluster, namespace):
+    store = RedisLightningStore(cluster.url, namespace=namespace, retry_seconds=1.0)
+    await store.enqueue_rollout("task")
+    control = cluster.control_primary(namespace)
+    killed = next(node for node in cluster.primaries() if node is not control)
+    killed.kill()
+    await until(lambda: cluster.is_whole() and killed not in cluster.primaries())
+
+    with suppress(StoreUnavailableError):  # half of a walk along the keys of a server cannot go on at another
+        await store.audit()
+    assert (await store.audit()).findings == []
+
     await store.close()

@@ -34,7 +34,8 @@ class SpanAudit:
         for id in rollout_ids:
             commands.append(("HMGET", control("rollout", id), "number", "stored"))
             commands.append(("LRANGE", control("attempts", id), 0, -1))
-        answers = await self._connections.commands(commands)
+        commands.append(("ZREVRANGE", control("steps"), 0, 0))  # at last: what has been noted before is read above
+        *answers, steps = await self._connections.commands(commands)
         calls = [
             self._scripts["audit_spans"].call(
                 spans=self._keys.spans(id),
@@ -42,6 +43,7 @@ class SpanAudit:
                 deleted=self._keys.deleted(id),
                 number=number or "",
                 counted=counted or "0",
+                step=steps[0] if steps else "",
                 attempt_ids=attempts,
             )
             for id, (number, counted), attempts in zip(rollout_ids, answers[::2], answers[1::2], strict=True)

@@ -4,13 +4,14 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from lightning_store.addresses import Address
-from lightning_store.backends.redis.pool import Pool
+from lightning_store.backends.redis.pool import Pool, SendTo
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import InvalidRequestError
@@ -150,15 +151,15 @@ class ClusterPool:
                 self._slots.move(slots[at], _sent_to(answer))
             elif isinstance(answer, redis_errors.AskError) and _reads_one_key(commands[at], blocking_seconds):
                 asking = [("ASKING",), commands[at]]
-                answers[at] = (await self._send_to(_sent_to(answer), asking, until, 0.0))[1]
+                answers[at] = (await self._send_to(_sent_to(answer), asking, until))[1]
             elif isinstance(answer, redis_errors.ClusterDownError):
                 self._slots.suspect()
         return [*answers, _lowest([part[-1] for part in parts])] if wait else answers
 
-    async def primaries(self) -> list[Pool]:
-        """Pools of all nodes that have slots."""
+    async def primaries(self) -> list[SendTo]:
+        """How to send to each of the nodes that have slots."""
         await self._look(None)
-        return [self._pool_of(address) for address in self._slots.primaries()]
+        return [partial(self._send_to, address) for address in self._slots.primaries()]
 
     async def close(self) -> None:
         """Close all connections, for good."""
@@ -172,7 +173,11 @@ class ClusterPool:
             pool.hang_up()
 
     async def _send_to(
-        self, address: Address, commands: Sequence[Sequence[Argument]], until: float | None, blocking_seconds: float
+        self,
+        address: Address,
+        commands: Sequence[Sequence[Argument]],
+        until: float | None,
+        blocking_seconds: float = 0.0,
     ) -> list[Any]:
         try:
             return await self._pool_of(address).send(commands, until, blocking_seconds=blocking_seconds)

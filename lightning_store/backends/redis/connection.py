@@ -73,10 +73,10 @@ class Connections:
             pattern: What they match.
             count: About how many are looked at for each piece.
         """
-        for pool in await self._repeat(lambda _: self._pools.get().primaries()):
+        for send_to in await self._repeat(lambda _: self._pools.get().primaries()):
             cursor: Argument = b"0"
             while True:
-                send = partial(pool.send, [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
+                send = partial(send_to, [("SCAN", cursor, "MATCH", pattern, "COUNT", count)])
                 cursor, names = await self._repeat(lambda until, send=send: _first(send(until)))  # type: ignore[misc]
                 yield names
                 if cursor == b"0":
@@ -84,8 +84,7 @@ class Connections:
 
     async def info(self, section: str) -> list[bytes]:
         """What the server tells of itself; of a Cluster, all nodes that have slots."""
-        pools = await self._repeat(lambda _: self._pools.get().primaries())
-        return [await self._repeat(partial(_told, pool, section)) for pool in pools]
+        return await self._repeat(partial(self._tell_all, ("INFO", section)))
 
     async def block(self, seconds: float, *parts: Argument) -> Any:
         """Send one command that blocks for at most so many seconds on a connection of its own, once.
@@ -157,8 +156,8 @@ class Connections:
         if missing:
             sent = [*(calls[i].by_text for i in missing), *self._confirming(calls, until)]
             again = await pool.send(sent, until)
-            again, confirmed = again[: len(missing)], again[len(missing) :]
-            for i, answer in zip(missing, again, strict=True):
+            confirmed += again[len(missing) :]  # on a Cluster of fewer nodes
+            for i, answer in zip(missing, again[: len(missing)], strict=True):
                 answers[i] = answer
         for i, answer in enumerate(answers):
             if isinstance(answer, Exception):
@@ -167,6 +166,9 @@ class Connections:
                 answers[i] = translated(answer)
         self._replication.check(confirmed)
         return answers
+
+    async def _tell_all(self, command: Sequence[Argument], until: float) -> list[Any]:
+        return [await _first(send_to([command], until)) for send_to in await self._pools.get().primaries()]
 
     async def _read_all(self, commands: Sequence[Sequence[Argument]], until: float) -> list[Any]:
         return [_plain(answer) for answer in await self._pools.get().send(commands, until)]
@@ -196,11 +198,6 @@ def _opener(settings: ConnectionSettings) -> Callable[[int], Pool | ClusterPool]
         return opener(settings)
     slots = SlotMap(settings.nodes)
     return lambda most: ClusterPool(settings, slots, most=most)
-
-
-async def _told(pool: Pool, section: str, until: float) -> bytes:
-    told: bytes = await _first(pool.send([("INFO", section)], until))
-    return told
 
 
 async def _first(answers: Awaitable[list[Any]]) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +18,9 @@ if sys.version_info >= (3, 12):
 else:
     from async_timeout import timeout
 
+
+SendTo = Callable[[Sequence[Sequence[Argument]], float | None], Awaitable[list[Any]]]
+"""Sends to a certain server what `Pool.send` takes, and waits until then at most."""
 
 _BLOCKING_MARGIN: Final = 3.0
 """Longest time for the answer once a blocking command is over; nothing is lost by asking on another connection then."""
@@ -79,9 +82,9 @@ class Pool:
         finally:
             self._turns.pass_on()
 
-    async def primaries(self) -> "list[Pool]":
-        """Pools of all servers that have keys: this one."""
-        return [self]
+    async def primaries(self) -> list[SendTo]:
+        """How to send to each of the servers that have keys: to this one."""
+        return [self.send]
 
     async def close(self) -> None:
         """Close all connections, for good: calls that still want one are refused, as if it were lost."""

@@ -48,7 +48,7 @@ class StepOperations(RedisCore):
         append = [self._append_call(batches[at], tokens[at], begun[at], renumber) for at in going]
         appended = await self._connections.run_many(append)
         finish = [
-            self._finish_call(batches[at], tokens[at], begun[at], answer)
+            self._finish_call(batches[at], tokens[at], begun[at], answer, renumber)
             for at, answer in zip(going, appended, strict=True)
         ]
         finished = await self._connections.run_many(finish)
@@ -88,9 +88,10 @@ class StepOperations(RedisCore):
             items=batch.items,
         )
 
-    def _finish_call(self, batch: SpanBatch, token: str, begun: Sequence[bytes], appended: Any) -> Call:
+    def _finish_call(self, batch: SpanBatch, token: str, begun: Sequence[bytes], appended: Any, renumber: bool) -> Call:
         before, after, _, kept = begun
         stored, count, reward, reward_number = ([], 0, b"", b"0") if isinstance(appended, Exception) else appended
+        used = str(max(int(number) for number in (before, *filter(None, stored))))
         return self._call(
             "finish_spans",
             now=self._now(),
@@ -98,7 +99,7 @@ class StepOperations(RedisCore):
             rollout_id=batch.rollout_id,
             attempt_id=batch.attempt_id,
             after=after,
-            used=str(max(int(number) for number in (before, *filter(None, stored)))),
+            used=used if renumber else after,  # a number that the caller chose may be that of another's span too
             count_new=count,
             count_appended=count if kept == b"1" else 0,
             reward=reward,
@@ -131,10 +132,15 @@ class StepOperations(RedisCore):
             token=self.ids.token(),
             items=[part for rollout_id, last, *_ in going for part in (rollout_id, "", last)],
         )
-        kept = {rollout_id for rollout_id, *_ in going} - set(map(codec.text, deleted))
-        # They were reopened meanwhile, and take spans again.
-        await self._connections.commands([("DEL", self._keys.deleted(rollout_id)) for rollout_id in kept])
+        gone = set(map(codec.text, deleted))
+        await self._let_in([rollout_id for rollout_id, *_ in going if rollout_id not in gone])
         return deleted
+
+    async def _let_in(self, rollout_ids: Sequence[str]) -> None:
+        """Let those take spans again that were reopened meanwhile; not those that another call has deleted."""
+        there = await self._connections.commands([("EXISTS", self._keys.control("rollout", id)) for id in rollout_ids])
+        reopened = [id for id, is_there in zip(rollout_ids, there, strict=True) if is_there]
+        await self._connections.commands([("DEL", self._keys.deleted(id)) for id in reopened])
 
     def _delete_spans_call(self, rollout_id: str, number: bytes, attempt_ids: Sequence[bytes]) -> Call:
         return self._scripts["delete_spans"].call(
