@@ -29,8 +29,7 @@ def open_store(url: str, namespace: str, **settings: Any) -> "RedisLightningStor
     """The store behind a URL; nothing is sent before its first operation.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `rediss+sentinel://`, with user, password and
-            database where the server wants them.
+        url: As `RedisLightningStore` takes it, with user, password and database where the server wants them.
         namespace: Which of the stores on that server.
         settings: Further arguments of `RedisLightningStore`.
 

@@ -71,9 +71,9 @@ class LightningStore:
     """What a rollout store does. All methods are coroutines but `capabilities` and `otlp_traces_endpoint`.
 
     Answers are copies: changing one does not change the store. Unknown ids raise `NotFoundError` (a ValueError) where a
-    method says so; arguments that cannot be accepted raise `InvalidRequestError` (a ValueError), values of the wrong
-    kind pydantic's ValidationError (a ValueError), a backend out of reach `StoreUnavailableError`. Each call takes
-    effect whole or not at all.
+    method says so; arguments that cannot be accepted, or are larger than the store takes, raise `InvalidRequestError`
+    (a ValueError), values of the wrong kind pydantic's ValidationError (a ValueError), a backend out of reach
+    `StoreUnavailableError`. Each call takes effect whole or not at all.
 
     Source: the LightningStore interface of Agent Lightning v0.3.0; what is marked as an extension is ours.
     """
@@ -261,6 +261,7 @@ class LightningStore:
 
         Raises:
             RolloutNotFoundError: Unknown rollout.
+            StoreFullError: No memory left; nothing was written.
         """
         raise NotImplementedError
 
@@ -608,6 +609,7 @@ class LightningStore:
         Raises:
             RolloutNotFoundError: `Rollout <id> not found`.
             AttemptNotFoundError: `Attempt <id> not found`.
+            StoreFullError: No memory left; nothing was written.
         """
         raise NotImplementedError
 
@@ -698,11 +700,19 @@ class LightningStore:
     # -- resources ---------------------------------------------------------------------------------------------------
 
     async def add_resources(self, resources: NamedResources) -> ResourcesUpdate:
-        """Store a new snapshot under a new id, as version 1; it becomes the latest."""
+        """Store a new snapshot under a new id, as version 1; it becomes the latest.
+
+        Raises:
+            StoreFullError: No memory left; nothing was written.
+        """
         raise NotImplementedError
 
     async def update_resources(self, resources_id: str, resources: NamedResources) -> ResourcesUpdate:
-        """Replace a snapshot, version + 1, or create it as version 1; it becomes the latest in both cases."""
+        """Replace a snapshot, version + 1, or create it as version 1; it becomes the latest in both cases.
+
+        Raises:
+            StoreFullError: No memory left; nothing was written.
+        """
         raise NotImplementedError
 
     async def get_resources_by_id(self, resources_id: str) -> ResourcesUpdate | None:

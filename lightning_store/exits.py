@@ -33,7 +33,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.NO: (
         "The command worked and the answer is no: `doctor` found something wrong, `audit` something that it did not "
         "mend, `wait` saw a rollout that did not succeed or did not finish in time, a rollout could not be cancelled "
-        "or retried as it is."
+        "or retried as it is, `prune --consumed` found no consumer."
     ),
     ExitCode.USAGE: "The command line, its URL, or its input (a line of JSONL) is wrong; nothing was changed.",
     ExitCode.UNAVAILABLE: "Redis cannot be reached, refuses access, or has no memory left; a queue has no room.",

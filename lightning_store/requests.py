@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 
@@ -119,7 +119,7 @@ def check_worker_id(value: object) -> str | None:
 
 def check_lease(value: float | None) -> float | None:
     """A lease in seconds."""
-    return None if value is None else _positive(value, "lease_seconds")
+    return None if value is None else check_positive(value, "lease_seconds")
 
 
 def _number(value: object, field: str) -> float:
@@ -128,7 +128,8 @@ def _number(value: object, field: str) -> float:
     return float(value)
 
 
-def _positive(value: object, field: str) -> float:
+def check_positive(value: object, field: str) -> float:
+    """A duration above 0."""
     number = _number(value, field)
     if not 0 < number < math.inf:
         raise InvalidRequestError(f"{field}: expected a finite number above 0, got {value!r}")
@@ -161,10 +162,13 @@ def check_page(limit: object, offset: object) -> tuple[int, int]:
 
 
 def check_ids(values: Sequence[str], field: str) -> list[str]:
-    """A sequence of ids, which may be unknown; a lone text is refused, because it is a sequence of characters."""
-    if isinstance(values, str | bytes) or not all(isinstance(value, str) for value in values):
-        raise InvalidRequestError(f"{field}: expected a sequence of ids, got {values!r:.200}")
-    return list(values)
+    """A sequence of ids or statuses, which may be unknown; a lone text is refused: it is a sequence of characters."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InvalidRequestError(f"{field}: expected a sequence of texts, got {values!r:.200}")
+    texts = list(values)
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidRequestError(f"{field}: expected a sequence of texts, got {texts!r:.200}")
+    return texts
 
 
 def check_pairs(values: Sequence[tuple[str, str]], field: str) -> list[tuple[str, str]]:

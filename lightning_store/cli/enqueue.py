@@ -108,14 +108,19 @@ def enqueue(
     _check_defaults(defaults)
     room = _room(max_queued, wait_for_room)
     total = Total()
-    for number, lines in _chunks(file, is_stream=wait_for_room is not None):
-        tasks = read_tasks(lines, defaults, whole_requests=requests, first_line=number)
-        _report_bad_lines(tasks.bad_lines)
-        if tasks.bad_lines and not skip_bad:
-            _stop(tasks.bad_lines, total)
-        total.bad_lines += tasks.bad_lines
-        if tasks.requests or wait_for_room is None:
-            with_store(place, partial(_enqueue, requests=tasks.requests, room=room, total=total), max_queued)
+    try:
+        for number, lines in _chunks(file, is_stream=wait_for_room is not None):
+            tasks = read_tasks(lines, defaults, whole_requests=requests, first_line=number)
+            _report_bad_lines(tasks.bad_lines)
+            if tasks.bad_lines and not skip_bad:
+                _stop(tasks.bad_lines, total)
+            total.bad_lines += tasks.bad_lines
+            if tasks.requests or wait_for_room is None:
+                with_store(place, partial(_enqueue, requests=tasks.requests, room=room, total=total), max_queued)
+    except KeyboardInterrupt:
+        # The step under way may have taken effect.
+        note(f"interrupted: {counted(len(total.stored), 'rollout')} or a step more were enqueued")
+        raise
     _report(total, as_json=as_json, ids=ids)
     return ExitCode.OK
 

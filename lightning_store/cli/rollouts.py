@@ -136,8 +136,8 @@ def retry(
 ) -> int:
     """Bring failed and cancelled rollouts back.
 
-    They go to the tail of their queue: those that are named, or all of a group. Each gets one more attempt at least,
-    whatever its limit of attempts says.
+    They go to the tail of their queue: those that are named, or all of a group or status. Each gets one more attempt
+    at least, whatever its limit of attempts says.
     """
     from lightning_store.cli.rollout_changes import RESTARTABLE, retry_rollouts  # noqa: PLC0415 - keeps `--help` fast
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from lightning_store.cli import enqueue
 from lightning_store.contract import LightningStore
 from lightning_store.records import Rollout
 from tests.support.command_line import CommandLine, start_process
-from tests.support.until import until
+from tests.support.until import until, wait_until
 
 
 def stored(cli: CommandLine) -> list[Rollout]:
@@ -304,6 +305,24 @@ def test_producer_in_a_pipe_is_throttled_by_the_consumers(cli):
         assert process.stdout is not None
         assert (process.wait(30), process.stdout.read()) == (0, f"enqueued {count} rollouts\n")
     assert consumed == list(range(count))
+
+
+def test_ctrl_c_while_it_waits_tells_how_many_were_enqueued(cli):
+    process = start_process(
+        ["enqueue", "-", "--max-queued", "4", "--wait-for-room", "inf"],
+        environment={"LIGHTNING_STORE_URL": cli.url, "LIGHTNING_STORE_NAMESPACE": cli.namespace},
+        stdin=-1,
+    )
+    assert process.stdin is not None
+    process.stdin.write("1\n2\n3\n4\n5\n")
+    process.stdin.flush()
+    wait_until(lambda: len(stored(cli)) == 4)
+    process.send_signal(signal.SIGINT)
+
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    told = [f"interrupted: {number} rollouts or a step more were enqueued" for number in (3, 4)]
+    assert err.splitlines()[-1] in told  # the last answer may have been under way
 
 
 def test_line_that_is_too_large_is_told_by_number(cli):

@@ -14,6 +14,9 @@ from tests.support.redis_server import RedisUnderTest
 
 OpenStore = Callable[..., RedisLightningStore]
 
+GROUPS = ("servers", "group", "calm_group")
+"""Fixtures that are servers with replicas."""
+
 
 @pytest.fixture(autouse=True)
 def audited(
@@ -22,16 +25,19 @@ def audited(
     private_servers: list[RedisUnderTest],
     namespace: str,
 ) -> Iterator[None]:
-    """After each test: an audit of all that it wrote, on every server that it has left running."""
+    """After each test: an audit of all that it wrote, on every server and group that it has left running."""
+    groups = [request.getfixturevalue(name) for name in GROUPS if name in request.fixturenames]
     yield
     own = request.node.funcargs.get("server")
     servers = {redis_server, *private_servers, *([own] if isinstance(own, RedisUnderTest) else [])}
+    places = [(group.url, namespace) for group in groups]
+    for server in servers:
+        if server.is_running:
+            places += [(server.url, name) for name in _namespaces(server, namespace)]
     with ThreadPoolExecutor(1) as thread:  # which has no event loop, whatever the test had
-        for server in servers:
-            if server.is_running:
-                for name in _namespaces(server, namespace):
-                    report = thread.submit(asyncio.run, _audit(server, name)).result()
-                    assert (report.findings, report.unchecked) == ([], []), name
+        for url, name in places:
+            report = thread.submit(asyncio.run, _audit(url, name)).result()
+            assert (report.findings, report.unchecked) == ([], []), name
 
 
 def _namespaces(server: RedisUnderTest, beginning: str) -> list[str]:
@@ -42,8 +48,8 @@ def _namespaces(server: RedisUnderTest, beginning: str) -> list[str]:
         ]
 
 
-async def _audit(server: RedisUnderTest, namespace: str) -> AuditReport:
-    store = RedisLightningStore(server.url, namespace=namespace)
+async def _audit(url: str, namespace: str) -> AuditReport:
+    store = RedisLightningStore(url, namespace=namespace)
     try:
         return await store.audit()
     finally:

@@ -358,7 +358,7 @@ async def test_planned_failover_loses_nothing(group, open_store):
 
 async def test_answer_of_a_replica_ends_the_idle_connections_too(private_redis, open_store):
     server = private_redis(settings={"appendonly": "no"})
-    store = open_store(server, retry_seconds=0.1)
+    store = open_store(server, retry_seconds=0.1, memory_check_seconds=None)
     await asyncio.gather(*(store.enqueue_rollout("task") for _ in range(8)))
     with server.client() as raw:
         raw.execute_command("REPLICAOF", "127.0.0.1", "1")

@@ -199,6 +199,27 @@ def test_answers_are_kept_for_twice_as_long_as_calls_are_sent_again(limits: dict
         RedisLightningStore("redis://example", token_seconds=float("nan"), **limits)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("field", ["grace_seconds", "token_seconds", "socket_seconds", "retry_seconds"])
+@pytest.mark.parametrize("value", [-1, "x", None, float("nan"), float("inf")])
+def test_duration_that_is_none_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{field}: expected"):
+        RedisLightningStore("redis://example", **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("socket_seconds", 0), ("replication_seconds", "x"), ("replication_seconds", 0),
+        ("events_kept", -1), ("events_kept", 1.5), ("events_kept", "x"),
+        ("max_connections", 0), ("max_connections", 1.5), ("max_connections", None),
+        ("min_replicas", -1), ("memory_check_seconds", -1),
+    ],
+)  # fmt: skip
+def test_number_out_of_bounds_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^{field}: expected"):
+        RedisLightningStore("redis://example", **{field: value})
+
+
 # -- pool ------------------------------------------------------------------------------------------------------------
 
 

@@ -68,9 +68,14 @@ def test_limit_is_an_integer_of_at_least(value):
         check_limit(value, "limit", 1)
 
 
-def test_lone_text_is_no_sequence_of_ids():
+@pytest.mark.parametrize("values", ["ro-1", b"ro-1", 3, None, [3], ["ro-1", None]])
+def test_what_is_no_sequence_of_texts_is_refused(values):
     with pytest.raises(InvalidRequestError, match="rollout_ids"):
-        check_ids("ro-1", "rollout_ids")
+        check_ids(values, "rollout_ids")
+
+
+def test_ids_may_come_one_by_one():
+    assert check_ids((f"ro-{number}" for number in range(2)), "rollout_ids") == ["ro-0", "ro-1"]
 
 
 def test_pairs_are_pairs_of_text():

@@ -21,7 +21,7 @@ from lightning_store.contract import Capabilities
 from lightning_store.errors import InvalidRequestError
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
-from lightning_store.requests import check_seconds, is_name
+from lightning_store.requests import check_limit, check_positive, check_seconds, is_name
 
 CHUNK: Final = 200
 """Most records that one script reads or changes, so that no script holds up the server for long."""
@@ -108,18 +108,24 @@ class RedisCore(BaseStore):
         super().__init__(ids=ids, max_queued=max_queued, payloads=payloads)
         self._keys = Keys(namespace)
         self._clock = clock
-        longest = max(retry_seconds, socket_seconds)
-        if not token_seconds >= 2 * longest:
+        longest = max(check_seconds(retry_seconds, "retry_seconds"), check_positive(socket_seconds, "socket_seconds"))
+        if check_seconds(token_seconds, "token_seconds") < 2 * longest:
             raise InvalidRequestError(
                 f"token_seconds: expected at least {2 * longest:g}, twice the longer of retry_seconds and "
                 f"socket_seconds, got {token_seconds:g}; or a call that is sent again could take effect twice"
             )
-        self._scripts = Scripts(Settings(float(grace_seconds), math.ceil(token_seconds), int(events_kept)))
+        self._scripts = Scripts(
+            Settings(
+                check_seconds(grace_seconds, "grace_seconds"),
+                math.ceil(token_seconds),
+                check_limit(events_kept, "events_kept", 0),
+            )
+        )
         self._connection_settings = settings_for(
             url_or_client,
             min_replicas=min_replicas,
             replication_seconds=replication_seconds,
-            max_connections=max_connections,
+            max_connections=check_limit(max_connections, "max_connections", 1),
             socket_seconds=socket_seconds,
             retry_seconds=retry_seconds,
         )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.errors import InvalidRequestError, NotReplicatedError
+from lightning_store.requests import check_positive
 
 _SHARE_OF_TIME: Final = 0.5  # servers see a tenth of a second late that the time is over, and the call is not lost then
 
@@ -28,8 +29,7 @@ class Replication:
     def __post_init__(self) -> None:
         if type(self.min_replicas) is not int or self.min_replicas < 0:
             raise InvalidRequestError(f"min_replicas: expected a whole number from 0, got {self.min_replicas!r}")
-        if not 0 < self.seconds < float("inf"):
-            raise InvalidRequestError(f"replication_seconds: expected more than 0, got {self.seconds!r}")
+        check_positive(self.seconds, "replication_seconds")
 
     @property
     def try_seconds(self) -> float:

@@ -163,7 +163,8 @@ def _parsed(url: str) -> tuple[type[Any], dict[str, Any]]:
     except ValueError:
         # Without the cause, which may quote a part of the password.
         raise InvalidRequestError(
-            "redis url: expected redis://, rediss:// or unix:// with host, port and database, or redis+cluster://"
+            "redis url: expected redis://, rediss:// or unix:// with host, port and database, redis+sentinel:// or "
+            "redis+cluster://"
         ) from None
     return kwargs.pop("connection_class", Connection), _taken_over(kwargs)
 

@@ -16,7 +16,9 @@ _SENTINEL_PORT: Final = 26379
 _OF_SENTINELS: Final = "sentinel_"
 _SERVICE: Final = re.compile(r"[A-Za-z0-9._-]+")
 _OURS: Final = ("min_replicas", "replication_seconds")
-_SHAPE: Final = "expected SCHEME://[user:password@]host:port,host:port/service/db"
+_SHAPE: Final = (
+    "expected SCHEME://host:port,host:port/service/db, with user:password@ before the hosts where they ask for it"
+)
 _STAND_IN: Final = "primary"
 _TRUE: Final = frozenset({"1", "true", "yes", "on", "y", "t"})
 
