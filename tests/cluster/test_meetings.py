@@ -97,6 +97,30 @@ async def test_eviction_drops_nothing_that_is_not_marked(store, other, redis_clu
     check(redis_cluster, namespace)
 
 
+@pytest.mark.parametrize("step", ["append_spans", "delete_spans"])
+async def test_call_that_is_cancelled_between_steps_takes_the_others_too(step, store, other, redis_cluster, namespace):
+    started = await store.start_rollout("task")
+    if step == "append_spans":
+        call, left = store.add_span(span_of(started)), (1, 1)
+    else:
+        await store.add_span(span_of(started))
+        await store.update_attempt(started.rollout_id, "latest", status="succeeded")
+        call, left = store.delete_rollouts([started.rollout_id]), (0, 0)
+    task = asyncio.ensure_future(call)
+
+    async def cancel():
+        task.cancel()
+        await asyncio.sleep(0)
+
+    with met(store, step, after=cancel), pytest.raises(asyncio.CancelledError):
+        await task
+    await store.close()
+
+    statistics = await other.statistics()
+    assert (statistics["total_rollouts"], statistics["total_spans"]) == left
+    check(redis_cluster, namespace)
+
+
 async def test_audit_that_looks_while_spans_are_evicted_finds_nothing(store, other):
     started = await store.start_rollout("task")
     await store.add_span(span_of(started))

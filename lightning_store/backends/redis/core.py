@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from lightning_store.admission import MaxQueued
 from lightning_store.backends.redis.connection import Connections
@@ -22,6 +22,8 @@ from lightning_store.errors import InvalidRequestError
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import check_limit, check_positive, check_seconds, is_name
+
+T = TypeVar("T")
 
 CHUNK: Final = 200
 """Most records that one script reads or changes, so that no script holds up the server for long."""
@@ -164,7 +166,7 @@ class RedisCore(BaseStore):
         self._connect()
 
     async def close(self) -> None:
-        """Close the connections of the running event loop, after what cancelled calls have claimed was handed back.
+        """Close the connections of the running event loop, once what cancelled calls began is ended or handed back.
 
         The store can be used again, and opens new ones then; calls that wait meanwhile go on on new ones.
         """
@@ -175,6 +177,13 @@ class RedisCore(BaseStore):
         if state is not None and state.background:
             await asyncio.wait(state.background)
         await self._connections.close()
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what takes several steps; a caller who is cancelled leaves nothing half done, and `close` waits for it."""
+        background = self._loops.get().background
+        background.add(task := asyncio.ensure_future(work))
+        task.add_done_callback(background.discard)
+        return await asyncio.shield(task)
 
     def _now(self) -> str:
         """The time to pass to a script; "" = the server's."""

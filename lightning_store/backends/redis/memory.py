@@ -80,11 +80,7 @@ class MemoryCare(RedisCore):
         count = 0
         is_going = reading.used > reading.limits.eviction
         while is_going:
-            step = asyncio.ensure_future(self._evict_some())
-            background = self._loops.get().background  # a cancelled call leaves nothing half done; `close` waits
-            background.add(step)
-            step.add_done_callback(background.discard)
-            is_more, evicted = await asyncio.shield(step)
+            is_more, evicted = await self._to_the_end(self._evict_some())
             count += evicted
             now = await self._reading()
             is_going = is_more and now is not None and now.used > now.limits.safe

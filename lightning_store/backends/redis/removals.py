@@ -66,7 +66,7 @@ class RemovalOperations(QueryOperations, StepOperations):
         if not items:
             return []
         if self._connections.is_cluster:
-            reply = await self._delete_in_steps(items)
+            reply = await self._to_the_end(self._delete_in_steps(items))
         else:
             reply = await self._run(
                 "delete_rollouts",

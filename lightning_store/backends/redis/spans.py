@@ -55,7 +55,7 @@ class SpanOperations(MemoryCare, StepOperations):
     async def _store(self, batches: Sequence[SpanBatch], renumber: bool, rollouts: str) -> list[Any]:
         """Per batch the numbers of its spans as text, b"" for a duplicate; or an error."""
         if self._connections.is_cluster:
-            return await self._store_in_steps(batches, renumber, rollouts)
+            return await self._to_the_end(self._store_in_steps(batches, renumber, rollouts))
         return await self._connections.run_many([self._span_call(batch, renumber, rollouts) for batch in batches])
 
     def _span_call(self, batch: SpanBatch, renumber: bool, rollouts: str) -> Call:
