@@ -7,7 +7,7 @@ from lightning_store.backends.redis.scripts import Script
 
 def _script(name: str, text: str, keys: tuple[str, ...], arguments: tuple[str, ...], rest: str = "") -> Script:
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return Script(name, text, sha, keys, arguments, frozenset({rest}))
+    return Script(name, text, sha, keys, arguments, frozenset({rest}), writes=True)
 
 
 CLAIM = _script(
