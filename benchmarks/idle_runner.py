@@ -90,7 +90,7 @@ async def _from_store(store: RedisLightningStore) -> str:
 
 
 async def _popped_plainly(client: aioredis.Redis, queue: str) -> str:
-    answer = await client.blpop([queue], timeout=_PLAIN_SECONDS)  # type: ignore[misc]  # redis-py mixes sync and async
+    answer: Any = await client.blpop([queue], timeout=_PLAIN_SECONDS)
     return answer[1].decode() if answer else ""
 
 

@@ -112,7 +112,7 @@ async def _token(bench: Bench) -> float:
     """Bytes of the token of a usual call; a bulk claim has one too, which notes all that was claimed."""
     pattern = Keys(bench.namespace(_PART)).control("ops", "*")
     _, names = await bench.bare.command("SCAN", 0, "MATCH", pattern, "COUNT", _LOOKED_AT)
-    return median(await bench.bare.commands([("MEMORY", "USAGE", name) for name in names[:_SAMPLED]]))
+    return float(median(await bench.bare.commands([("MEMORY", "USAGE", name) for name in names[:_SAMPLED]])))
 
 
 async def _remove_tokens(bench: Bench) -> None:

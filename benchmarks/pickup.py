@@ -32,7 +32,7 @@ async def measure_pickup(bench: Bench) -> Part:
         return (await store.enqueue_rollout(task(number))).rollout_id
 
     async def push_plainly(number: int) -> str:
-        await client.rpush(plain_queue, str(number))  # type: ignore[misc]  # redis-py mixes sync and async here
+        await client.rpush(plain_queue, str(number))
         return str(number)
 
     async def push(number: int) -> str:

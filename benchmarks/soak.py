@@ -19,7 +19,7 @@ import redis
 from lightning_store import RedisLightningStore
 from lightning_store.embedded import EmbeddedRedis
 from lightning_store.healthcheck import HealthCheck
-from lightning_store.records import EnqueueRolloutRequest
+from lightning_store.records import AuditReport, EnqueueRolloutRequest
 from lightning_store.retention import RetentionOptions
 from lightning_store.signals import stop_on_signals
 from lightning_store.spans import OtelResource, Span, TraceStatus
@@ -158,7 +158,7 @@ def soak(options: argparse.Namespace, url: str) -> list[Look]:
     return looks
 
 
-async def _audit(store: RedisLightningStore):
+async def _audit(store: RedisLightningStore) -> AuditReport:
     try:
         return await store.audit()
     finally:
