@@ -22,7 +22,7 @@ def cluster_addresses(url: str) -> tuple[str, tuple[Address, ...]]:
     Raises:
         ValueError: It is none of a Cluster; the message quotes nothing of it.
     """
-    addresses = tuple(_address(host) for host in _parts(url)[2].split(","))
+    addresses = tuple(read_address(host, DEFAULT_PORT) for host in _parts(url)[2].split(","))
     return node_url(url, addresses[0]), addresses
 
 
@@ -42,6 +42,19 @@ def shown(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def read_address(text: str, default_port: int) -> Address:
+    """Host and port of host:port, [host]:port, or host alone.
+
+    Raises:
+        ValueError: There is no host, or the port is none; the message quotes nothing of it.
+    """
+    parts = urlsplit(f"//{text}")
+    port = default_port if parts.port is None else parts.port
+    if not parts.hostname or not port or parts.netloc != text:
+        raise ValueError("expected host:port for every server")
+    return parts.hostname, port
+
+
 def _parts(url: str) -> tuple[str, str, str, str]:
     """Scheme, user and password with their @, hosts, and what is behind them."""
     scheme, _, rest = url.partition("://")
@@ -50,10 +63,3 @@ def _parts(url: str) -> tuple[str, str, str, str]:
     end = next((at for at, char in enumerate(rest) if char in "/?#"), len(rest))
     credentials, separator, hosts = rest[:end].rpartition("@")
     return scheme, credentials + separator, hosts, rest[end:]
-
-
-def _address(text: str) -> Address:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname or parts.path or parts.port == 0:
-        raise ValueError("expected host:port for every node")
-    return parts.hostname, parts.port or DEFAULT_PORT

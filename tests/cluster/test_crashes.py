@@ -1,14 +1,12 @@
 """What takes several steps on a Cluster is broken off after each: nothing acknowledged is lost, the rest is mended."""
 
-import asyncio
-
 import pytest
 
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.errors import StoreUnavailableError
 from lightning_store.rewards import ANNOTATION_SPAN
-from tests.support.clock import START_TIME, SettableClock
-from tests.support.crashing import NO_OUTAGE_SECONDS, run_and_die
+from tests.support.clock import START_TIME
+from tests.support.crashing import on_clock, run_and_die
 from tests.support.factories import span_of
 from tests.support.invariants import findings
 from tests.support.keyspace import read_keyspace
@@ -16,20 +14,6 @@ from tests.support.long_operations import DeleteWithSpans, SpansInSteps
 
 LATER_SECONDS = 300.0
 """When nobody waits any more for the steps of a call that was broken off."""
-
-
-def on_clock(url, namespace, seconds, call):
-    """What a call answers of a store at some time after the start."""
-
-    async def run():
-        clock = SettableClock(START_TIME + seconds)
-        store = RedisLightningStore(url, namespace=namespace, clock=clock, grace_seconds=NO_OUTAGE_SECONDS)
-        try:
-            return await call(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("operation", [SpansInSteps, DeleteWithSpans], ids=lambda operation: operation.__name__)

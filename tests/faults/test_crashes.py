@@ -1,31 +1,14 @@
 """A process is killed after each command of a longer operation: nothing is in between, and a repeat completes it."""
 
-import asyncio
-
 import pytest
 
-from lightning_store.backends.redis.store import RedisLightningStore
-from tests.support.clock import START_TIME, SettableClock
-from tests.support.crashing import NO_OUTAGE_SECONDS, run_and_die
+from tests.support.clock import START_TIME
+from tests.support.crashing import on_clock, run_and_die
 from tests.support.invariants import findings
 from tests.support.keyspace import read_keyspace
 from tests.support.long_operations import LEASE_SECONDS, OPERATIONS
 
 NEVER = 10**6
-
-
-def on_clock(url, namespace, seconds, call):
-    """What a call answers of a store at some time after the start."""
-
-    async def run():
-        clock = SettableClock(START_TIME + seconds)
-        store = RedisLightningStore(url, namespace=namespace, clock=clock, grace_seconds=NO_OUTAGE_SECONDS)
-        try:
-            return await call(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)

@@ -14,7 +14,7 @@ from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.backends.redis.store import RedisLightningStore
-from tests.support.clock import SettableClock
+from tests.support.clock import START_TIME, SettableClock
 
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
 # What is imported once is there in every process.
@@ -101,3 +101,17 @@ def _work(url: str, namespace: str, now: float, work: Work, commands: int) -> No
         await store.close()
 
     asyncio.run(run())
+
+
+def on_clock(url: str, namespace: str, seconds: float, call: Work) -> Any:
+    """What a call answers of a store at some time after the start."""
+
+    async def run() -> Any:
+        clock = SettableClock(START_TIME + seconds)
+        store = RedisLightningStore(url, namespace=namespace, clock=clock, grace_seconds=NO_OUTAGE_SECONDS)
+        try:
+            return await call(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from lightning_store.addresses import read_address, shown
 from lightning_store.errors import InvalidRequestError
 
 N = TypeVar("N", int, float)
@@ -47,7 +48,7 @@ class StoreUrl:
         """URL of the server that the sentinels name."""
         parts = urlsplit(self.server)
         user, at, _ = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{user}{at}{f'[{host}]' if ':' in host else host}:{port}").geturl()
+        return parts._replace(netloc=f"{user}{at}{shown((host, port))}").geturl()
 
 
 def read_url(url: str) -> StoreUrl:
@@ -80,7 +81,7 @@ def _read_sentinels(base: str, options: list[tuple[str, str]]) -> StoreUrl:
     try:
         parts = urlsplit(base)
         user, at, hosts = parts.netloc.rpartition("@")
-        addresses = tuple(_address(host) for host in hosts.split(","))
+        addresses = tuple(shown(read_address(host, _SENTINEL_PORT)) for host in hosts.split(","))
     except ValueError:
         raise _unreadable(scheme, "a host or port of a sentinel cannot be read") from None
     service, _, database = parts.path.removeprefix("/").rstrip("/").partition("/")
@@ -100,19 +101,6 @@ def _read_sentinels(base: str, options: list[tuple[str, str]]) -> StoreUrl:
         sentinels=tuple(_joined(f"redis{'s' if with_tls else ''}://{address}/", theirs) for address in addresses),
         addresses=addresses,
     )
-
-
-def _address(text: str) -> str:
-    """Host and port.
-
-    Raises:
-        ValueError: There is no host, or the port is none.
-    """
-    parts = urlsplit(f"//{text}")
-    port = _SENTINEL_PORT if parts.port is None else parts.port
-    if not parts.hostname or not port or parts.netloc != text:
-        raise ValueError("no host and port")
-    return f"[{parts.hostname}]:{port}" if ":" in parts.hostname else f"{parts.hostname}:{port}"
 
 
 def _joined(base: str, options: list[tuple[str, str]]) -> str:
