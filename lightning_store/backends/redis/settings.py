@@ -176,10 +176,7 @@ def _cluster_settings(url: str, limits: Mapping[str, Any]) -> ConnectionSettings
         raise InvalidRequestError(
             "redis url: expected redis+cluster:// or rediss+cluster:// with host:port,host:port"
         ) from None
-    connection_class, kwargs = _parsed(single)
-    if kwargs.get("db"):
-        raise InvalidRequestError("redis url: a Cluster has database 0 only")
-    return ConnectionSettings(connection_class, kwargs, **limits, nodes=nodes)
+    return ConnectionSettings(*_parsed(single), **limits, nodes=nodes)
 
 
 def _taken_over(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from lightning_store.addresses import read_address, shown
+from lightning_store.addresses import is_cluster, read_address, shown
 from lightning_store.errors import InvalidRequestError
 
 N = TypeVar("N", int, float)
@@ -55,8 +55,9 @@ def read_url(url: str) -> StoreUrl:
     """The parts of a URL. What no option of ours or of sentinels is, the driver has to understand.
 
     Raises:
-        InvalidRequestError: An option of ours has no value that is one, or the sentinels cannot be made out. Nothing
-            of the URL is quoted, for any part of it may be a part of a password.
+        InvalidRequestError: An option of ours has no value that is one, the sentinels cannot be made out, or a Cluster
+            is asked for another database than 0. Nothing of the URL is quoted, for any part of it may be a part of a
+            password.
     """
     base, _, query = url.partition("?")
     options = parse_qsl(query.partition("#")[0], keep_blank_values=True)
@@ -65,6 +66,8 @@ def read_url(url: str) -> StoreUrl:
     if base.partition("://")[0] in SENTINEL_SCHEMES:
         read = _read_sentinels(base, rest)
     else:
+        if is_cluster(url) and _names_database(base, options):
+            raise InvalidRequestError("redis url: a Cluster has database 0 only")
         read = StoreUrl(_joined(base, rest) if ours else url)
     return StoreUrl(
         read.server,
@@ -74,6 +77,12 @@ def read_url(url: str) -> StoreUrl:
         _number(int, ours.get("min_replicas"), "min_replicas"),
         _number(float, ours.get("replication_seconds"), "replication_seconds"),
     )
+
+
+def _names_database(base: str, options: list[tuple[str, str]]) -> bool:
+    """Whether the URL asks for another database than 0; what is before an @ is a password with a / in it, and none."""
+    named = [base.partition("://")[2].partition("/")[2], *(value for name, value in options if name == "db")]
+    return any(each.strip("/0") and "@" not in each for each in named)
 
 
 def _read_sentinels(base: str, options: list[tuple[str, str]]) -> StoreUrl:
