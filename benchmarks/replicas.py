@@ -1,6 +1,6 @@
 """Measures what waiting for replicas costs an enqueue: `python -m benchmarks.replicas`, some seconds.
 
-A primary and two replicas on this machine; calls one at a time, in turns; medians of rounds with the lowest and highest.
+A primary and two replicas on this machine; calls one at a time, in turns; medians of rounds with lowest and highest.
 """
 
 import asyncio
