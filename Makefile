@@ -26,7 +26,7 @@ help: ## show this list
 install: $(READY) ## set up .venv; every other target does it by itself
 
 test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" chooses)
-	$(PYTEST) $(XDIST) -m "not faults and not slow and not cluster" $(ARGS)
+	$(PYTEST) $(XDIST) -m "not faults and not slow and not cluster and not wide" $(ARGS)
 
 coverage: $(READY) ## the same and the Clusters, and fail below the floor of branch coverage
 	$(PYTEST) $(XDIST) -m "not faults and not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -4,6 +4,8 @@ import os
 import time
 from typing import Protocol
 
+from lightning_store.repeats import next_digest
+
 
 class Clock(Protocol):
     """Tells the time in seconds since the epoch."""
@@ -42,8 +44,9 @@ class IdSource(Protocol):
 
 
 def random_hex(digits: int) -> str:
-    """So many random lower-case hex digits; `digits` is even."""
-    return os.urandom(digits // 2).hex()
+    """So many random lower-case hex digits, at most 64; those of an operation that may be sent again follow from it."""
+    digest = next_digest()
+    return os.urandom(digits // 2).hex() if digest is None else digest[:digits]
 
 
 class RandomIds:

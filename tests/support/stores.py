@@ -16,6 +16,8 @@ STORE_KINDS: Final = (
     "cluster", "repeated_cluster",
 )  # fmt: skip
 REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis"})
+WIDE: Final = frozenset({"threaded_memory", "repeated_redis"})
+"""Wrappers that differ from others of the suite in little; left out where time counts."""
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")
 CALLED_ONCE: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "cluster")
@@ -30,7 +32,8 @@ def store_params(*kinds: str) -> list[Any]:
 def _marks_of(kind: str) -> list[pytest.MarkDecorator]:
     if kind in ON_CLUSTER:
         return [pytest.mark.cluster]
-    return [pytest.mark.redis] if kind in REAL_REDIS else []
+    marks = [pytest.mark.redis] if kind in REAL_REDIS else []
+    return [*marks, pytest.mark.wide] if kind in WIDE else marks
 
 
 def only_stores(*kinds: str) -> pytest.MarkDecorator:

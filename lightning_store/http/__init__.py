@@ -1,0 +1,1 @@
+"""The store over HTTP: server, client, and the wire format between them."""
