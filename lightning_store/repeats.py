@@ -5,7 +5,7 @@ as for the first try, and its backend answers the repeat as it answered the firs
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
@@ -15,7 +15,7 @@ _SEED: Final[ContextVar[Iterator[str] | None]] = ContextVar("lightning_store_ope
 
 
 @contextmanager
-def repeatable(token: str | None) -> Iterator[None]:
+def repeatable(token: str | None) -> Generator[None, None, None]:
     """While this lasts, ids and tokens of this task follow from `token`; None = they are drawn at random."""
     reset = _SEED.set(None if token is None else _digests(token))
     try:
