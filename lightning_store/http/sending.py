@@ -120,6 +120,16 @@ class Sender:
             if was_received and not self.is_ours and not request.is_safe:
                 raise self._unavailable(f"{problem}; the call may have taken effect") from _cause(problem)
 
+    async def recognise(self) -> bool:
+        """Whether the server is one of ours, which it is asked before the first call.
+
+        Raises:
+            StoreUnavailableError: No answer in time.
+        """
+        if self.is_ours is None:
+            await self.send(Request("GET", "/health"))
+        return bool(self.is_ours)
+
     async def ask_health(self) -> bool:
         """Whether the server lives; also finds out whether it is one of ours."""
         seconds = self._patience.health_seconds or self._patience.connect_seconds
