@@ -1,7 +1,7 @@
 """Paths of the HTTP API: which operation a request means, and how an operation's path is written.
 
-A path is taken apart before its escapes are read, so an id may hold anything, slashes included. Words of the API win over
-ids that look the same, unless these are written with an escape, as our client does.
+A path is taken apart before its escapes are read, so an id may hold anything, slashes included. Words of the API win
+over ids that look the same, unless these are written with an escape, as our client does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -132,9 +132,7 @@ _WORDS: Final = frozenset(
 
 def written(route_path: str, arguments: Mapping[str, Any]) -> str:
     """A path with its ids filled in, as it is sent."""
-    return "/".join(
-        _escaped(arguments[part[1:-1]]) if part.startswith("{") else part for part in route_path.split("/")
-    )
+    return "/".join(_escaped(arguments[part[1:-1]]) if part.startswith("{") else part for part in route_path.split("/"))
 
 
 def _escaped(id: str) -> str:

@@ -5,10 +5,10 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Optional, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 from typing_extensions import Required, TypedDict
 
 from lightning_store.contract import Unset
@@ -34,14 +34,6 @@ _ANY_ROLLOUT: Final = Annotated[
     Annotated[AttemptedRollout, Tag("attempted")] | Annotated[Rollout, Tag("plain")], Discriminator(_kind_of_rollout)
 ]
 """A rollout has the key `attempt` exactly when it has attempts."""
-
-
-class _Page(TypedDict):
-    """A page without its items' kind."""
-
-    limit: int
-    offset: int
-    total: int
 
 
 def _answer_type(annotation: Any) -> Any:
@@ -71,7 +63,7 @@ def _argument_type(parameter: inspect.Parameter, *, may_be_null: bool) -> Any:
     if get_origin(annotation) in _UNIONS:
         annotation = Union[tuple(part for part in get_args(annotation) if part is not Unset)]  # noqa: UP007
     if may_be_null and annotation is not Any:
-        annotation = annotation | None
+        annotation = Optional[annotation]  # noqa: UP045 - it is a value here
     return Required[annotation] if parameter.default is inspect.Parameter.empty else annotation
 
 
@@ -114,20 +106,29 @@ class Codec:
     @cached_property
     def arguments(self) -> TypeAdapter[Any]:
         """Reads a body."""
-        name = "".join(word.capitalize() for word in self.operation.name.split("_"))
-        return TypeAdapter(TypedDict(name, self.fields, total=False))  # type: ignore[operator]
+        return TypeAdapter(TypedDict(self.name, self.fields, total=False))  # type: ignore[operator]
+
+    @property
+    def name(self) -> str:
+        """The operation's name as that of a class."""
+        return "".join(word.capitalize() for word in self.operation.name.split("_"))
 
     @cached_property
     def lists(self) -> frozenset[str]:
         """Arguments that may stand several times in a query."""
         return frozenset(name for name, annotation in self.fields.items() if is_list(annotation))
 
-    @cached_property
-    def answer(self) -> TypeAdapter[Any]:
-        """Reads an answer; of a page only its items."""
+    @property
+    def answer_type(self) -> Any:
+        """What an answer is read as; of a page its items."""
         annotation = self.operation.signature.return_annotation
         item = item_type(annotation)
-        return TypeAdapter(_answer_type(annotation if item is None else list[item]))
+        return _answer_type(annotation) if item is None else list[_answer_type(item)]  # type: ignore[misc]
+
+    @cached_property
+    def answer(self) -> TypeAdapter[Any]:
+        """Reads an answer."""
+        return TypeAdapter(self.answer_type)
 
     # -- the server's side -------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class Codec:
         arguments: dict[str, Any] = given
         return arguments
 
-    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - others need them
+    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:
         """The body of an answer."""
         return write_json(result)
 
@@ -163,22 +164,21 @@ class Codec:
         """The body of a request; the arguments in the path are left out."""
         return write_json({name: value for name, value in arguments.items() if name in self.parameters})
 
-    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:  # noqa: ARG002 - others need them
+    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:
         """What the method answers."""
         return validated(self.answer, body)
 
 
 class PageCodec(Codec):
-    """A page of records."""
+    """A page of records, read as a mapping."""
 
-    @cached_property
-    def answer(self) -> TypeAdapter[Any]:
-        """Reads a page as a mapping."""
-        item = item_type(self.operation.signature.return_annotation)
-        fields = {"items": list[_answer_type(item)], "limit": int, "offset": int, "total": int}  # type: ignore[misc]
-        return TypeAdapter(TypedDict("Page", fields))  # type: ignore[operator]
+    @property
+    def answer_type(self) -> Any:
+        """See above."""
+        fields = {"items": super().answer_type, "limit": int, "offset": int, "total": int}
+        return TypedDict(f"{self.name}Page", fields)  # type: ignore[operator]
 
-    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> PaginatedResult[Any]:  # noqa: ARG002
+    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> PaginatedResult[Any]:
         """A page."""
         return constructed(PaginatedResult, validated(self.answer, body))
 
@@ -199,32 +199,32 @@ class BareCodec(Codec):
     """The body is one argument itself."""
 
     @property
-    def name(self) -> str:
-        """That argument."""
+    def argument(self) -> str:
+        """Its name."""
         return next(iter(self.parameters))
 
     @cached_property
     def arguments(self) -> TypeAdapter[Any]:
         """Reads a body."""
-        return TypeAdapter(self.parameters[self.name].annotation)
+        return TypeAdapter(self.parameters[self.argument].annotation)
 
     def read_body(self, body: bytes) -> dict[str, Any]:
         """See above; there is no such thing as an empty body."""
-        return {self.name: validated(self.arguments, body)}
+        return {self.argument: validated(self.arguments, body)}
 
     def write_body(self, arguments: Mapping[str, Any]) -> bytes:
         """See above."""
-        return write_json(arguments[self.name])
+        return write_json(arguments[self.argument])
 
 
 class NumberCodec(Codec):
     """The answer is `{"sequence_id": n}`."""
 
-    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:
         """See above."""
         return write_json({"sequence_id": result})
 
-    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:  # noqa: ARG002
+    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:
         """See above."""
         return read_json(body)["sequence_id"]
 
@@ -289,7 +289,14 @@ _IRREGULAR: Final[dict[str, type[Codec]]] = {
     "get_next_span_sequence_id": NumberCodec,
     "update_worker": WorkerCodec,
 }
-_CREATES: Final = {"start_rollout", "enqueue_many_rollouts", "start_attempt", "add_resources", "add_span", "add_many_spans"}
+_CREATES: Final = {
+    "start_rollout",
+    "enqueue_many_rollouts",
+    "start_attempt",
+    "add_resources",
+    "add_span",
+    "add_many_spans",
+}
 
 
 def codec_of(operation: Operation) -> Codec:
