@@ -2,10 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
+
+from starlette.types import Receive
 
 from lightning_store.contract import LightningStore
 from lightning_store.http.answers import Answers, Claims, Outcome
@@ -14,8 +15,6 @@ from lightning_store.http.shutdown import Shutdown
 from lightning_store.http.wire import Codec
 from lightning_store.operations import Operation
 from lightning_store.repeats import repeatable
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 _NOTHING: Final = Outcome(b"[]")
 """Nothing was claimed or enqueued."""
