@@ -42,7 +42,7 @@ class Queues:
     def live(self, name: str) -> int:
         """Entries of a queue that can be claimed now."""
         row = self._connection.execute("SELECT live FROM queues WHERE name = ?", (name,)).fetchone()
-        return (0 if row is None else int(row[0])) + self._live[name]
+        return (0 if row is None else int(row[0])) + self._live.get(name, 0)
 
     def enter(self, stored: StoredRollout, ready_time: float | None) -> None:
         """A rollout begins to wait: at the tail or where its void entry lies; until `ready_time` out of reach."""
@@ -107,8 +107,13 @@ class Queues:
             self._connection.execute(
                 "INSERT INTO queues (name, live, delayed) VALUES (?, ?, ?) "
                 "ON CONFLICT (name) DO UPDATE SET live = live + excluded.live, delayed = delayed + excluded.delayed",
-                (name, self._live[name], self._delayed[name]),
+                (name, self._live.get(name, 0), self._delayed.get(name, 0)),
             )
+        self._live.clear()
+        self._delayed.clear()
+
+    def forget_counts(self) -> None:
+        """The counts are going to be told by the records."""
         self._live.clear()
         self._delayed.clear()
 

@@ -10,7 +10,7 @@ from lightning_store.backends.sqlite.attempts import AttemptOperations
 from lightning_store.backends.sqlite.claims import LATEST, MAX_NUMBER
 from lightning_store.backends.sqlite.codec import span_time_to, to_bytes
 from lightning_store.backends.sqlite.filters import Conditions, Page
-from lightning_store.backends.sqlite.state import State
+from lightning_store.backends.sqlite.state import ROW_BYTES, State
 from lightning_store.backends.sqlite.stored import StoredRollout
 from lightning_store.errors import InvalidRequestError, LightningStoreError, SpansEvictedError, StoreFullError
 from lightning_store.jsonvalue import compressed
@@ -21,9 +21,6 @@ from lightning_store.requests import check_ids, check_pairs, check_spans
 from lightning_store.rewards import reward_of
 from lightning_store.spans import Span
 from lightning_store.status import FINISHED
-
-ROW_BYTES: Final = 200
-"""About what a span takes besides its payload: its row and its entries in two indexes."""
 
 _SORT_KEYS: Final = {
     "rollout_id": "s.rollout",

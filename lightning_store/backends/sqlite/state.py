@@ -25,6 +25,9 @@ FEW: Final = 10
 MANY: Final = 200
 """How many a call settles at a time that settles all."""
 
+ROW_BYTES: Final = 200
+"""About what a span takes besides its payload: its row and its entries in two indexes."""
+
 _READ_NOTE_SECONDS: Final = 1.0
 """Reads note the time only when the last note is older."""
 
@@ -290,11 +293,11 @@ class State:
             self._counts[status] += 1
         self._requeue(stored, was, step)
         if reindex:
-            self._index_deadline(stored)
+            self.index_deadline(stored)
         if step.cause is not None:
             self.log_event(stored, step.attempt, step.cause)
         if status != was and status in FINISHED:
-            self._log_completion(stored)
+            self.log_completion(stored)
         self.save(stored)
 
     def begin_attempt(
@@ -352,7 +355,8 @@ class State:
             self.queues.enter(stored, stored.queued_time if step.delay_seconds > 0 else None)
             self.news.due = min(self.news.due, stored.queued_time)
 
-    def _index_deadline(self, stored: StoredRollout) -> None:
+    def index_deadline(self, stored: StoredRollout) -> None:
+        """Keep the noted deadline true; the rollout's row is written by the caller."""
         deadline = lifecycle.deadline_of(stored.record, stored.latest)
         stored.deadline = None if math.isinf(deadline) else deadline
         self.news.due = min(self.news.due, deadline)
@@ -374,7 +378,8 @@ class State:
         if oldest > 0:
             self.connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
-    def _log_completion(self, stored: StoredRollout) -> None:
+    def log_completion(self, stored: StoredRollout) -> None:
+        """Note a finish; the rollout's row is written by the caller."""
         self.last_completion += 1
         record = stored.record
         self.connection.execute(
@@ -384,6 +389,10 @@ class State:
         stored.finish_number = self.last_completion
         self.news.finished.add(stored.id)
         self.news.completed = True
+
+    def count_completions(self) -> None:
+        """Go on behind the last entry of the completion log."""
+        [self.last_completion] = self.values("SELECT ifnull(max(number), 0) FROM completions")
 
     def count_spans(self, stored: StoredRollout, count: int, size: int) -> None:
         """Note that a rollout has so many more spans, of so many bytes; its row is written by the caller."""
@@ -520,7 +529,7 @@ class State:
         )
         self._set_attempt(stored, settled.attempt)
         if settled.step is None or settled.step.attempt is None:
-            self._index_deadline(stored)
+            self.index_deadline(stored)
             self.save(stored)
             return None
         self.apply(stored, settled.step)

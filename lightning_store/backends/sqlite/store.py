@@ -1,16 +1,19 @@
 """Resources, statistics and the audit of the SQLite store, and the store itself."""
 
+import time
 from typing import Any, Final
 
 from lightning_store.backends.sqlite import codec
+from lightning_store.backends.sqlite.audit import audit
 from lightning_store.backends.sqlite.codec import RESOURCES_COLUMNS
 from lightning_store.backends.sqlite.filters import Conditions, Page
 from lightning_store.backends.sqlite.spans import SpanOperations
 from lightning_store.backends.sqlite.state import State
 from lightning_store.clock import IdSource
+from lightning_store.findings import Findings
 from lightning_store.jsonvalue import compressed
 from lightning_store.query import page_of
-from lightning_store.records import NamedResources, PaginatedResult, ResourcesUpdate, SortOrder
+from lightning_store.records import AuditReport, NamedResources, PaginatedResult, ResourcesUpdate, SortOrder
 from lightning_store.requests import check_free_id, check_resources
 from lightning_store.status import ROLLOUT_STATUSES
 
@@ -51,6 +54,22 @@ class SQLiteLightningStore(SpanOperations):
             }
 
         return await self._read(look)
+
+    async def audit(self, *, repair: bool = False) -> AuditReport:
+        """See the contract. Without repair it reads one snapshot of the file; with it, others wait until it is done."""
+        began = time.monotonic()
+
+        def look(state: State) -> tuple[Findings, int]:
+            findings = audit(state, repair=repair)
+            [rollouts] = state.values("SELECT count(*) FROM rollouts")
+            return findings, rollouts
+
+        def mend(state: State) -> tuple[Findings, int]:
+            state.note()
+            return look(state)
+
+        findings, rollouts = await (self._write(mend) if repair else self._settled(look, []))
+        return findings.report(rollouts=rollouts, seconds=time.monotonic() - began)
 
     # -- resources ---------------------------------------------------------------------------------------------------
 
