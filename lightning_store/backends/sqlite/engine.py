@@ -1,24 +1,22 @@
 """Threads that carry out transactions: one that writes, a few that read, each with a connection of its own.
 
 SQLite blocks, so nothing of it runs on an event loop. The writer takes jobs in the order in which they come; a job is
-one transaction. A connection must not live through a fork, not even unused (SQLite's locks belong to the process and are
-known to its library), so all of them are closed right before a fork and opened again when they are needed.
+one transaction. A connection must not live through a fork, not even unused (SQLite's locks belong to the process and
+are known to its library), so all of them are closed right before a fork and opened again when they are needed.
 """
 
 import asyncio
-import concurrent.futures
-import contextvars
 import os
 import queue
+import random
 import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from lightning_store.backends.sqlite.connection import (
     ConnectionSettings,
@@ -28,106 +26,35 @@ from lightning_store.backends.sqlite.connection import (
     transaction,
     translated,
 )
-from lightning_store.errors import LightningStoreError
+from lightning_store.backends.sqlite.job import Abandoned, Job, Outcome, Work
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Outcome(Generic[T]):
-    """What a transaction has come to; it is committed, also with an error.
-
-    Attributes:
-        result: For the caller.
-        error: For the caller, instead of the result.
-        announce: Tells who waits; called once it is committed.
-    """
-
-    result: T | None = None
-    error: LightningStoreError | None = None
-    announce: Callable[[], None] | None = None
-
-
-Work = Callable[[sqlite3.Connection], Outcome[T]]
-
 READERS: Final = 2
 """Threads that read; a long query leaves another one for the short ones."""
 
-_RETRY_SECONDS: Final = 0.002
+_FIRST_RETRY_SECONDS: Final = 0.0002
+_LAST_RETRY_SECONDS: Final = 0.004
+"""Others' transactions take less than this. SQLite's own waiting sleeps up to 0.1 s, and starves some for seconds."""
 
 _FORKING: Final = threading.RLock()
 _LANES: Final[weakref.WeakSet["Lane"]] = weakref.WeakSet()
 _ENGINES: Final[weakref.WeakSet["Engine"]] = weakref.WeakSet()
 
 
-class Abandoned(Exception):  # noqa: N818 - no error: the caller is gone, and the transaction is undone
-    """Nobody waits for the outcome any more."""
-
-
-class Job:
-    """One transaction on its way to a thread, and its outcome on the way back."""
-
-    def __init__(self, work: Work[Any], *, writes: bool, give_back: Callable[[Any], None] | None = None) -> None:
-        """Note what is to be done.
-
-        Args:
-            work: What the transaction does; called on the thread, in the context of the caller.
-            writes: Whether it may write.
-            give_back: Takes back the outcome of a call whose caller went in the moment in which it was committed.
-        """
-        self.outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self.writes = writes
-        self._work = work
-        self._give_back = give_back
-        self._context = contextvars.copy_context()
-
-    def carry_out(self, connection: sqlite3.Connection) -> Outcome[Any]:
-        """Do it; the transaction is undone if the caller is gone before it is committed."""
-        outcome = self._context.run(self._work, connection)
-        if self.outcome.cancelled():
-            raise Abandoned
-        return outcome
-
-    def answer(self, outcome: Outcome[Any]) -> None:
-        """Tell who waits for it, then the caller. Setting the outcome and cancelling it exclude each other."""
-        if outcome.announce is not None:
-            outcome.announce()
-        if outcome.error is not None:
-            self.fail(outcome.error)
-            return
-        try:
-            self.outcome.set_result(outcome.result)
-        except concurrent.futures.InvalidStateError:
-            self.return_result(outcome.result)
-
-    def fail(self, error: BaseException) -> None:
-        """Give the caller an error."""
-        with suppress(concurrent.futures.InvalidStateError):  # the caller is gone
-            self.outcome.set_exception(error)
-
-    def return_result(self, result: Any) -> None:
-        """The caller is gone, and will not see what was committed for it."""
-        if self._give_back is not None:
-            self._give_back(result)
-
-    async def answered(self) -> Any:
-        """Wait for the outcome."""
-        try:
-            return await asyncio.wrap_future(self.outcome)
-        except asyncio.CancelledError:
-            self.outcome.cancel()
-            if self.outcome.done() and not self.outcome.cancelled() and self.outcome.exception() is None:
-                self.return_result(self.outcome.result())
-            raise
-
-
 class Lane:
-    """One connection, and the threads' right to use it."""
+    """One connection, and the threads' right to use it.
+
+    Attributes:
+        openings: How often it was opened.
+    """
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self.openings = 0
         _LANES.add(self)
 
     @property
@@ -155,8 +82,9 @@ class Lane:
             return work(self._opened())
 
     def _attempt(self, job: Job) -> Outcome[Any]:
-        """Try again while other processes are in the way. SQLite waits by itself, but not in each case."""
+        """Try until no other process is in the way, within the limit."""
         ends = time.monotonic() + self._settings.busy_seconds
+        pause = _FIRST_RETRY_SECONDS
         while True:
             try:
                 connection = self._opened()
@@ -166,11 +94,15 @@ class Lane:
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or time.monotonic() >= ends:
                     raise
-                time.sleep(_RETRY_SECONDS)
+            if job.outcome.cancelled():
+                raise Abandoned
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that those who wait do not march in step
+            pause = min(2 * pause, _LAST_RETRY_SECONDS)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_connection(self._settings)
+            self.openings += 1
         return self._connection
 
     def close(self) -> None:
@@ -242,7 +174,7 @@ class Engine:
                 if self._finalizer is not None:
                     self._finalizer.detach()
                 self._finalizer = weakref.finalize(self, self._crew.dismiss)
-            (self._crew.writing if job.writes else self._crew.reading).put(job)
+            self._crew.put(job)
 
     def after_fork_in_child(self) -> None:
         """The threads are the parent's."""
@@ -250,34 +182,45 @@ class Engine:
 
 
 class _Crew:
-    """The running threads of an engine."""
+    """The running threads of an engine; each starts when it is needed for the first time."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.pid = os.getpid()
-        self.writing: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.reading: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._threads = [self._start(settings, self.writing, "writer")]
-        self._threads += [self._start(settings, self.reading, "reader") for _ in range(READERS)]
+        self._settings = settings
+        self._writing: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._reading: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._writers: list[threading.Thread] = []
+        self._readers: list[threading.Thread] = []
 
-    def _start(
-        self, settings: ConnectionSettings, jobs: "queue.SimpleQueue[Job | None]", role: str
-    ) -> threading.Thread:
-        lane = Lane(settings)
+    def put(self, job: Job) -> None:
+        """Have a job done; by one caller at a time."""
+        if job.writes:
+            self._writing.put(job)
+            if not self._writers:
+                self._writers.append(self._start(self._writing, "writer"))
+            return
+        is_kept_waiting = not self._reading.empty()
+        self._reading.put(job)
+        if not self._readers or (is_kept_waiting and len(self._readers) < READERS):
+            self._readers.append(self._start(self._reading, "reader"))
+
+    def _start(self, jobs: "queue.SimpleQueue[Job | None]", role: str) -> threading.Thread:
         thread = threading.Thread(
-            target=_work_off, args=(jobs, lane), name=f"lightning-store-sqlite-{role}", daemon=True
+            target=_work_off, args=(jobs, Lane(self._settings)), name=f"lightning-store-sqlite-{role}", daemon=True
         )
         thread.start()
         return thread
 
     def dismiss(self) -> None:
         """Let the threads end when nothing is left to do. From any thread; what is put later is never done."""
-        self.writing.put(None)
-        for _ in range(READERS):
-            self.reading.put(None)
+        for _ in self._writers:
+            self._writing.put(None)
+        for _ in self._readers:
+            self._reading.put(None)
 
     def join(self) -> None:
         """Wait until they have ended."""
-        for thread in self._threads:
+        for thread in (*self._writers, *self._readers):
             thread.join()
 
 
@@ -302,10 +245,10 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     _HELD.clear()
     _FORKING.release()
-    for each in (*_LANES, *_ENGINES):
-        each.after_fork_in_child()
+    for lane in list(_LANES):
+        lane.after_fork_in_child()
+    for engine in list(_ENGINES):
+        engine.after_fork_in_child()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,5 +1,7 @@
 """The thread that notices what other processes do and what comes due, while somebody waits in this one."""
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 import json
 import logging
 import math
@@ -12,7 +14,7 @@ from typing import Final
 from lightning_store.backends.sqlite.bell import Bell
 from lightning_store.backends.sqlite.board import Board
 from lightning_store.backends.sqlite.engine import Lane
-from lightning_store.backends.sqlite.state import News
+from lightning_store.backends.sqlite.transaction import News
 from lightning_store.clock import Clock
 from lightning_store.errors import LightningStoreError
 from lightning_store.status import FINISHED
@@ -61,7 +63,7 @@ class Watcher:
         self._bell: Bell | None = None
         self._is_stopped = False
         self._until = -math.inf
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
         self._last_completion: int | None = None
         self._last_check = -math.inf
         self._thread = threading.Thread(target=self._run, name="lightning-store-sqlite-watcher", daemon=True)
@@ -141,7 +143,8 @@ class Watcher:
         return sleep
 
     def _read(self, connection: sqlite3.Connection) -> float:
-        [version] = connection.execute("PRAGMA data_version").fetchone()
+        # The number tells of changes by others, and only within one connection.
+        version = (self._lane.openings, *connection.execute("PRAGMA data_version").fetchone())
         is_checked = time.monotonic() - self._last_check < SAFETY_SECONDS
         if version != self._version or not is_checked:
             self._version = version
@@ -176,7 +179,8 @@ class Watcher:
         if before is None or before == last:
             return set(), before != last
         rows = connection.execute(
-            "SELECT r.rollout_id FROM completions c JOIN rollouts r ON r.number = c.rollout WHERE c.number > ?", (before,)
+            "SELECT r.rollout_id FROM completions c JOIN rollouts r ON r.number = c.rollout WHERE c.number > ?",
+            (before,),
         )
         return {id for (id,) in rows}, True
 
@@ -186,7 +190,7 @@ class Watcher:
             return set()
         rows = connection.execute(
             "SELECT j.value FROM json_each(?) j LEFT JOIN rollouts r ON r.rollout_id = j.value "
-            f"WHERE r.number IS NULL OR r.status IN ({_FINISHED_LIST})",  # noqa: S608
+            f"WHERE r.number IS NULL OR r.status IN ({_FINISHED_LIST})",
             (json.dumps(sorted(rollout_ids)),),
         )
         return {id for (id,) in rows}
