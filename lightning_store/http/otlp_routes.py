@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError, LightningStoreError
-from lightning_store.http.bodies import BodyTooLargeError, CorruptBodyError, UnknownEncodingError, read_body
 from lightning_store.http.otlp import IncomingSpan, incoming_spans
+from lightning_store.http.otlp_bodies import BodyTooLargeError, CorruptBodyError, UnknownEncodingError, read_body
 from lightning_store.http.otlp_ingest import store_spans
 from lightning_store.http.otlp_messages import ENCODINGS, PROTOBUF, Encoding, encoding_of
 

@@ -38,7 +38,7 @@ def main(endpoint: str, rollout_id: str, attempt_id: str, compression: str) -> N
     reward = {"agentlightning.reward.0.name": "primary", "agentlightning.reward.0.value": 0.75}
     tracer.start_span("agentlightning.annotation", attributes=reward).end()
     provider.shutdown()
-    print(STEPS + 2)
+    sys.stdout.write(f"{STEPS + 2}\n")
 
 
 if __name__ == "__main__":

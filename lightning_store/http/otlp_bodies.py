@@ -1,4 +1,4 @@
-"""Bodies of requests, read as they arrive and never beyond a limit, before and after decompression."""
+"""Bodies of OTLP requests, read as they arrive and never beyond a limit, before and after decompression."""
 
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
