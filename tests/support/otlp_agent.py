@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AnyValue
 
 STEPS = 20
 
@@ -35,7 +36,7 @@ def main(endpoint: str, rollout_id: str, attempt_id: str, compression: str) -> N
                 span.set_attributes({"n": step, "ratio": 0.5, "ok": True, "texts": ["a", "ü"], "text": "x" * 1000})
                 span.add_event("thought", {"n": step})
         root.set_status(Status(StatusCode.ERROR, "gone wrong"))
-    reward = {"agentlightning.reward.0.name": "primary", "agentlightning.reward.0.value": 0.75}
+    reward: dict[str, AnyValue] = {"agentlightning.reward.0.name": "primary", "agentlightning.reward.0.value": 0.75}
     tracer.start_span("agentlightning.annotation", attributes=reward).end()
     provider.shutdown()
     sys.stdout.write(f"{STEPS + 2}\n")
