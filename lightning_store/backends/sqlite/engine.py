@@ -1,0 +1,311 @@
+"""Threads that carry out transactions: one that writes, a few that read, each with a connection of its own.
+
+SQLite blocks, so nothing of it runs on an event loop. The writer takes jobs in the order in which they come; a job is
+one transaction. A connection must not live through a fork, not even unused (SQLite's locks belong to the process and are
+known to its library), so all of them are closed right before a fork and opened again when they are needed.
+"""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import os
+import queue
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from lightning_store.backends.sqlite.connection import (
+    ConnectionSettings,
+    check_version,
+    is_busy,
+    open_connection,
+    transaction,
+    translated,
+)
+from lightning_store.errors import LightningStoreError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What a transaction has come to; it is committed, also with an error.
+
+    Attributes:
+        result: For the caller.
+        error: For the caller, instead of the result.
+        announce: Tells who waits; called once it is committed.
+    """
+
+    result: T | None = None
+    error: LightningStoreError | None = None
+    announce: Callable[[], None] | None = None
+
+
+Work = Callable[[sqlite3.Connection], Outcome[T]]
+
+READERS: Final = 2
+"""Threads that read; a long query leaves another one for the short ones."""
+
+_RETRY_SECONDS: Final = 0.002
+
+_FORKING: Final = threading.RLock()
+_LANES: Final[weakref.WeakSet["Lane"]] = weakref.WeakSet()
+_ENGINES: Final[weakref.WeakSet["Engine"]] = weakref.WeakSet()
+
+
+class Abandoned(Exception):  # noqa: N818 - no error: the caller is gone, and the transaction is undone
+    """Nobody waits for the outcome any more."""
+
+
+class Job:
+    """One transaction on its way to a thread, and its outcome on the way back."""
+
+    def __init__(self, work: Work[Any], *, writes: bool, give_back: Callable[[Any], None] | None = None) -> None:
+        """Note what is to be done.
+
+        Args:
+            work: What the transaction does; called on the thread, in the context of the caller.
+            writes: Whether it may write.
+            give_back: Takes back the outcome of a call whose caller went in the moment in which it was committed.
+        """
+        self.outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.writes = writes
+        self._work = work
+        self._give_back = give_back
+        self._context = contextvars.copy_context()
+
+    def carry_out(self, connection: sqlite3.Connection) -> Outcome[Any]:
+        """Do it; the transaction is undone if the caller is gone before it is committed."""
+        outcome = self._context.run(self._work, connection)
+        if self.outcome.cancelled():
+            raise Abandoned
+        return outcome
+
+    def answer(self, outcome: Outcome[Any]) -> None:
+        """Tell who waits for it, then the caller. Setting the outcome and cancelling it exclude each other."""
+        if outcome.announce is not None:
+            outcome.announce()
+        if outcome.error is not None:
+            self.fail(outcome.error)
+            return
+        try:
+            self.outcome.set_result(outcome.result)
+        except concurrent.futures.InvalidStateError:
+            self.return_result(outcome.result)
+
+    def fail(self, error: BaseException) -> None:
+        """Give the caller an error."""
+        with suppress(concurrent.futures.InvalidStateError):  # the caller is gone
+            self.outcome.set_exception(error)
+
+    def return_result(self, result: Any) -> None:
+        """The caller is gone, and will not see what was committed for it."""
+        if self._give_back is not None:
+            self._give_back(result)
+
+    async def answered(self) -> Any:
+        """Wait for the outcome."""
+        try:
+            return await asyncio.wrap_future(self.outcome)
+        except asyncio.CancelledError:
+            self.outcome.cancel()
+            if self.outcome.done() and not self.outcome.cancelled() and self.outcome.exception() is None:
+                self.return_result(self.outcome.result())
+            raise
+
+
+class Lane:
+    """One connection, and the threads' right to use it."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        _LANES.add(self)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._settings.path
+
+    def run(self, job: Job) -> None:
+        """Carry out a job as one transaction, and answer it."""
+        if job.outcome.cancelled():
+            return
+        try:
+            with self._lock, translated(self._settings.path):
+                outcome = self._attempt(job)
+        except Abandoned:
+            return
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, in another thread
+            job.fail(error)
+        else:
+            job.answer(outcome)
+
+    def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read outside of any transaction, on the thread of the caller."""
+        with self._lock, translated(self._settings.path):
+            return work(self._opened())
+
+    def _attempt(self, job: Job) -> Outcome[Any]:
+        """Try again while other processes are in the way. SQLite waits by itself, but not in each case."""
+        ends = time.monotonic() + self._settings.busy_seconds
+        while True:
+            try:
+                connection = self._opened()
+                with transaction(connection, writes=job.writes):
+                    check_version(connection, self._settings)
+                    return job.carry_out(connection)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() >= ends:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = open_connection(self._settings)
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def before_fork(self) -> threading.Lock:
+        """Have no connection, and get none until the lock that is returned is released."""
+        self._lock.acquire()
+        self._close()
+        return self._lock
+
+    def after_fork_in_child(self) -> None:
+        """The thread that held the lock may not exist here."""
+        self._lock = threading.Lock()
+
+
+def _work_off(jobs: "queue.SimpleQueue[Job | None]", lane: Lane) -> None:
+    while (job := jobs.get()) is not None:
+        lane.run(job)
+        del job  # what it holds must not live until the next one comes
+    lane.close()
+
+
+class Engine:
+    """The threads of one store object. They start with the first job, and again after they were stopped."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._crew: _Crew | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        _ENGINES.add(self)
+
+    async def read(self, work: Work[T]) -> T:
+        """Carry out a transaction that only reads: all of it sees the same state."""
+        job = Job(work, writes=False)
+        self._put(job)
+        return await job.answered()  # type: ignore[no-any-return]
+
+    async def write(self, work: Work[T], give_back: Callable[[T], None] | None = None) -> T:
+        """Carry out a transaction that writes, after those that were asked for before."""
+        return await self.submit(work, give_back).answered()  # type: ignore[no-any-return]
+
+    def submit(self, work: Work[T], give_back: Callable[[T], None] | None = None) -> Job:
+        """The same, from any thread, without waiting for it."""
+        job = Job(work, writes=True, give_back=give_back)
+        self._put(job)
+        return job
+
+    async def stop(self) -> None:
+        """Carry out what was asked for, end the threads and close the connections."""
+        with self._lock:
+            crew, self._crew = self._crew, None
+        if crew is not None:
+            crew.dismiss()
+            await asyncio.get_running_loop().run_in_executor(None, crew.join)
+
+    def _put(self, job: Job) -> None:
+        with self._lock:
+            if self._crew is None or self._crew.pid != os.getpid():
+                self._crew = _Crew(self.settings)
+                if self._finalizer is not None:
+                    self._finalizer.detach()
+                self._finalizer = weakref.finalize(self, self._crew.dismiss)
+            (self._crew.writing if job.writes else self._crew.reading).put(job)
+
+    def after_fork_in_child(self) -> None:
+        """The threads are the parent's."""
+        self._lock = threading.Lock()
+
+
+class _Crew:
+    """The running threads of an engine."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.pid = os.getpid()
+        self.writing: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.reading: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads = [self._start(settings, self.writing, "writer")]
+        self._threads += [self._start(settings, self.reading, "reader") for _ in range(READERS)]
+
+    def _start(
+        self, settings: ConnectionSettings, jobs: "queue.SimpleQueue[Job | None]", role: str
+    ) -> threading.Thread:
+        lane = Lane(settings)
+        thread = threading.Thread(
+            target=_work_off, args=(jobs, lane), name=f"lightning-store-sqlite-{role}", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def dismiss(self) -> None:
+        """Let the threads end when nothing is left to do. From any thread; what is put later is never done."""
+        self.writing.put(None)
+        for _ in range(READERS):
+            self.reading.put(None)
+
+    def join(self) -> None:
+        """Wait until they have ended."""
+        for thread in self._threads:
+            thread.join()
+
+
+_HELD: Final[list[ExitStack]] = []
+
+
+def _before_fork() -> None:
+    """Close all connections of this process, and hold them closed."""
+    _FORKING.acquire()
+    held = ExitStack()
+    for lane in list(_LANES):
+        lock = lane.before_fork()
+        held.callback(lock.release)
+    _HELD.append(held)
+
+
+def _after_fork_in_parent() -> None:
+    _HELD.pop().close()
+    _FORKING.release()
+
+
+def _after_fork_in_child() -> None:
+    _HELD.clear()
+    _FORKING.release()
+    for each in (*_LANES, *_ENGINES):
+        each.after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
