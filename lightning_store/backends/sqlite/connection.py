@@ -2,11 +2,11 @@
 
 import sqlite3
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from lightning_store.backends.sqlite.schema import APPLICATION_ID, MIGRATIONS, Migrations
 from lightning_store.errors import (
@@ -20,6 +20,7 @@ from lightning_store.errors import (
 )
 
 Synchronous = Literal["full", "normal"]
+T = TypeVar("T")
 
 OLDEST_SQLITE: Final = (3, 35, 0)
 """RETURNING and `NULLS LAST` are used."""
@@ -71,7 +72,8 @@ def check_sqlite(version: Sequence[int] = sqlite3.sqlite_version_info) -> None:
 def open_connection(settings: ConnectionSettings) -> sqlite3.Connection:
     """A connection to the file, which is made or brought up to date if need be.
 
-    It may be used in any thread, by one at a time, and never in another process than the one that opened it.
+    It may be used in any thread, by one at a time, and never in another process than the one that opened it. It does not
+    wait while others write: whoever begins a transaction tries again.
 
     Raises:
         SchemaMismatchError: The file is another program's, or of a later version; nothing was changed.
@@ -79,9 +81,8 @@ def open_connection(settings: ConnectionSettings) -> sqlite3.Connection:
     """
     with translated(settings.path):
         connection = sqlite3.connect(
-            settings.path, settings.busy_seconds, isolation_level=None, check_same_thread=False,
-            cached_statements=_STATEMENTS,
-        )  # fmt: skip
+            settings.path, 0, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
+        )
         try:
             _prepare(connection, settings)
         except BaseException:
@@ -91,13 +92,13 @@ def open_connection(settings: ConnectionSettings) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, settings: ConnectionSettings) -> None:
-    version = _version(connection, settings)
-    _until_free(connection, "PRAGMA journal_mode = WAL", settings.busy_seconds)
+    version = _until_free(settings.busy_seconds, lambda: _version(connection, settings))
+    _until_free(settings.busy_seconds, lambda: connection.execute("PRAGMA journal_mode = WAL"))
     connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     if version < len(settings.migrations):
-        _migrate(connection, settings)
+        _until_free(settings.busy_seconds, lambda: _migrate(connection, settings))
 
 
 def _version(connection: sqlite3.Connection, settings: ConnectionSettings) -> int:
@@ -148,18 +149,16 @@ def transaction(connection: sqlite3.Connection, *, writes: bool) -> Generator[No
         raise
 
 
-def _until_free(connection: sqlite3.Connection, statement: str, seconds: float) -> None:
-    """Carry out a statement that SQLite refuses at once, however long it was told to wait, while others work."""
+def _until_free(seconds: float, work: Callable[[], T]) -> T:
+    """Do something once no other process is in the way."""
     ends = time.monotonic() + seconds
     while True:
         try:
-            connection.execute(statement)
+            return work()
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() >= ends:
                 raise
-            time.sleep(_BUSY_RETRY_SECONDS)
-        else:
-            return
+        time.sleep(_BUSY_RETRY_SECONDS)
 
 
 def error_name(error: sqlite3.Error) -> str:

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextvars
 import os
 import queue
+import random
 import sqlite3
 import threading
 import time
@@ -53,7 +54,9 @@ Work = Callable[[sqlite3.Connection], Outcome[T]]
 READERS: Final = 2
 """Threads that read; a long query leaves another one for the short ones."""
 
-_RETRY_SECONDS: Final = 0.002
+_FIRST_RETRY_SECONDS: Final = 0.0002
+_LAST_RETRY_SECONDS: Final = 0.004
+"""Others' transactions take less than this. SQLite's own waiting sleeps up to 0.1 s, and starves some for seconds."""
 
 _FORKING: Final = threading.RLock()
 _LANES: Final[weakref.WeakSet["Lane"]] = weakref.WeakSet()
@@ -122,12 +125,17 @@ class Job:
 
 
 class Lane:
-    """One connection, and the threads' right to use it."""
+    """One connection, and the threads' right to use it.
+
+    Attributes:
+        openings: How often it was opened.
+    """
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self.openings = 0
         _LANES.add(self)
 
     @property
@@ -155,8 +163,9 @@ class Lane:
             return work(self._opened())
 
     def _attempt(self, job: Job) -> Outcome[Any]:
-        """Try again while other processes are in the way. SQLite waits by itself, but not in each case."""
+        """Try until no other process is in the way, within the limit."""
         ends = time.monotonic() + self._settings.busy_seconds
+        pause = _FIRST_RETRY_SECONDS
         while True:
             try:
                 connection = self._opened()
@@ -166,11 +175,15 @@ class Lane:
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or time.monotonic() >= ends:
                     raise
-                time.sleep(_RETRY_SECONDS)
+            if job.outcome.cancelled():
+                raise Abandoned
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that those who wait do not march in step
+            pause = min(2 * pause, _LAST_RETRY_SECONDS)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_connection(self._settings)
+            self.openings += 1
         return self._connection
 
     def close(self) -> None:
@@ -242,7 +255,7 @@ class Engine:
                 if self._finalizer is not None:
                     self._finalizer.detach()
                 self._finalizer = weakref.finalize(self, self._crew.dismiss)
-            (self._crew.writing if job.writes else self._crew.reading).put(job)
+            self._crew.put(job)
 
     def after_fork_in_child(self) -> None:
         """The threads are the parent's."""
@@ -250,34 +263,45 @@ class Engine:
 
 
 class _Crew:
-    """The running threads of an engine."""
+    """The running threads of an engine; each starts when it is needed for the first time."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.pid = os.getpid()
-        self.writing: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.reading: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._threads = [self._start(settings, self.writing, "writer")]
-        self._threads += [self._start(settings, self.reading, "reader") for _ in range(READERS)]
+        self._settings = settings
+        self._writing: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._reading: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._writers: list[threading.Thread] = []
+        self._readers: list[threading.Thread] = []
 
-    def _start(
-        self, settings: ConnectionSettings, jobs: "queue.SimpleQueue[Job | None]", role: str
-    ) -> threading.Thread:
-        lane = Lane(settings)
+    def put(self, job: Job) -> None:
+        """Have a job done; by one caller at a time."""
+        if job.writes:
+            self._writing.put(job)
+            if not self._writers:
+                self._writers.append(self._start(self._writing, "writer"))
+            return
+        is_kept_waiting = not self._reading.empty()
+        self._reading.put(job)
+        if not self._readers or (is_kept_waiting and len(self._readers) < READERS):
+            self._readers.append(self._start(self._reading, "reader"))
+
+    def _start(self, jobs: "queue.SimpleQueue[Job | None]", role: str) -> threading.Thread:
         thread = threading.Thread(
-            target=_work_off, args=(jobs, lane), name=f"lightning-store-sqlite-{role}", daemon=True
+            target=_work_off, args=(jobs, Lane(self._settings)), name=f"lightning-store-sqlite-{role}", daemon=True
         )
         thread.start()
         return thread
 
     def dismiss(self) -> None:
         """Let the threads end when nothing is left to do. From any thread; what is put later is never done."""
-        self.writing.put(None)
-        for _ in range(READERS):
-            self.reading.put(None)
+        for _ in self._writers:
+            self._writing.put(None)
+        for _ in self._readers:
+            self._reading.put(None)
 
     def join(self) -> None:
         """Wait until they have ended."""
-        for thread in self._threads:
+        for thread in (*self._writers, *self._readers):
             thread.join()
 
 

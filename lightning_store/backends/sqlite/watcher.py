@@ -61,7 +61,7 @@ class Watcher:
         self._bell: Bell | None = None
         self._is_stopped = False
         self._until = -math.inf
-        self._version: int | None = None
+        self._version: tuple[int, int] | None = None
         self._last_completion: int | None = None
         self._last_check = -math.inf
         self._thread = threading.Thread(target=self._run, name="lightning-store-sqlite-watcher", daemon=True)
@@ -141,7 +141,8 @@ class Watcher:
         return sleep
 
     def _read(self, connection: sqlite3.Connection) -> float:
-        [version] = connection.execute("PRAGMA data_version").fetchone()
+        # The number tells of changes by others, and only within one connection.
+        version = (self._lane.openings, *connection.execute("PRAGMA data_version").fetchone())
         is_checked = time.monotonic() - self._last_check < SAFETY_SECONDS
         if version != self._version or not is_checked:
             self._version = version
