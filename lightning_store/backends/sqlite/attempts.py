@@ -1,5 +1,7 @@
 """Operations on attempts, workers and health of the SQLite store."""
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -45,7 +47,7 @@ _SORT_KEYS: Final = {
     "current_attempt_id": text_key("current_attempt_id"),
 }
 
-_SELECT_WORKERS: Final = f"SELECT {', '.join(WORKER_COLUMNS)} FROM workers "  # noqa: S608
+_SELECT_WORKERS: Final = f"SELECT {', '.join(WORKER_COLUMNS)} FROM workers "
 
 
 class AttemptOperations(RolloutOperations):
@@ -186,7 +188,7 @@ class AttemptOperations(RolloutOperations):
         where, arguments = conditions.where()
 
         def look(state: State) -> PaginatedResult[Worker]:
-            [total] = state.values(f"SELECT count(*) FROM workers {where}", arguments)  # noqa: S608
+            [total] = state.values(f"SELECT count(*) FROM workers {where}", arguments)
             rows = state.connection.execute(
                 f"{_SELECT_WORKERS}{where}{page.order(_SORT_KEYS, 'number')}LIMIT ? OFFSET ?",
                 (*arguments, *page.bounds()),

@@ -4,6 +4,8 @@ Without repair it reads one snapshot, so that work goes on meanwhile and still m
 transaction that writes, for which others wait.
 """
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,7 +58,7 @@ def _deadlines(state: State) -> Suspects:
     """Lazy deadlines lie before the true one, never behind it; without limits there is none."""
     numbers = state.values(
         "SELECT r.number FROM rollouts r LEFT JOIN attempts a ON a.rollout = r.number AND a.sequence_id = r.attempts "
-        f"WHERE r.deadline IS NOT NULL OR a.status IN ({_LIVE})"  # noqa: S608
+        f"WHERE r.deadline IS NOT NULL OR a.status IN ({_LIVE})"
     )
     found = []
     for number in numbers:
@@ -87,7 +89,7 @@ def _orphans(state: State) -> Suspects:
 
 def _delete_orphans(state: State, _suspects: Suspects) -> None:
     for table in ("tasks", "attempts", "completions", "spans"):
-        state.connection.execute(f"DELETE FROM {table} WHERE rollout NOT IN (SELECT number FROM rollouts)")  # noqa: S608
+        state.connection.execute(f"DELETE FROM {table} WHERE rollout NOT IN (SELECT number FROM rollouts)")
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ def _attempts_of(column: str, counted: str) -> Check:
     true = f"(SELECT {counted} FROM attempts a WHERE a.rollout = r.number)"
     return Check(
         "attempts",
-        f"SELECT rollout_id, 'has {column} ' || {column} || ', expected ' || {true}, {true}, number "  # noqa: S608
+        f"SELECT rollout_id, 'has {column} ' || {column} || ', expected ' || {true}, {true}, number "
         f"FROM rollouts r WHERE {column} <> {true}",
-        _each(f"UPDATE rollouts SET {column} = ? WHERE number = ?"),  # noqa: S608
+        _each(f"UPDATE rollouts SET {column} = ? WHERE number = ?"),
     )
 
 
@@ -124,9 +126,9 @@ def _total(column: str, counted: str) -> Check:
     """A number in `meta` that the records tell."""
     return Check(
         "counter",
-        f"SELECT '{column}', 'has the value ' || {column} || ', expected ' || ({counted}), ({counted}) "  # noqa: S608
+        f"SELECT '{column}', 'has the value ' || {column} || ', expected ' || ({counted}), ({counted}) "
         f"FROM meta WHERE {column} <> ({counted})",
-        _each(f"UPDATE meta SET {column} = ?"),  # noqa: S608
+        _each(f"UPDATE meta SET {column} = ?"),
     )
 
 
@@ -135,9 +137,9 @@ def _in_queue(column: str, waits: str) -> Check:
     true = f"(SELECT count(*) FROM rollouts WHERE queue = q.name AND status IN ({_QUEUED}) AND {waits})"
     return Check(
         "counter",
-        f"SELECT name, 'has {column} ' || {column} || ', expected ' || {true}, {true}, name "  # noqa: S608
+        f"SELECT name, 'has {column} ' || {column} || ', expected ' || {true}, {true}, name "
         f"FROM queues q WHERE {column} <> {true}",
-        _each(f"UPDATE queues SET {column} = ? WHERE name = ?"),  # noqa: S608
+        _each(f"UPDATE queues SET {column} = ? WHERE name = ?"),
     )
 
 
@@ -150,13 +152,16 @@ CHECKS: Final = (
     ),
     Check(
         "record",
-        "SELECT r.rollout_id || ':' || a.attempt_id, 'is ' || a.status || ' without an end' FROM attempts a "  # noqa: S608
+        "SELECT r.rollout_id || ':' || a.attempt_id, 'is ' || a.status || ' without an end' FROM attempts a "
         f"JOIN rollouts r ON r.number = a.rollout WHERE a.status IN ({_STAMPED}) AND a.end_time IS NULL",
     ),
     Check(
         "attempts",
-        "SELECT r.rollout_id || ':' || a.attempt_id, 'is ' || a.status || ' and has the cause ' || ifnull(a.cause, 'none') "  # noqa: S608
-        f"FROM attempts a JOIN rollouts r ON r.number = a.rollout WHERE (a.cause IS NULL) <> (a.status IN ({_LIVE}))",
+        f"""
+        SELECT r.rollout_id || ':' || a.attempt_id,
+        'is ' || a.status || ' and has the cause ' || ifnull(a.cause, 'none')
+        FROM attempts a JOIN rollouts r ON r.number = a.rollout WHERE (a.cause IS NULL) <> (a.status IN ({_LIVE}))
+        """,
     ),
     Check(
         "attempts",
@@ -169,13 +174,13 @@ CHECKS: Final = (
     _attempts_of("losses", "ifnull(sum(a.uncounted IS 'lost'), 0)"),
     Check(
         "queue",
-        "SELECT rollout_id, 'is ' || status || ' and cannot be claimed exactly once', number FROM rollouts "  # noqa: S608
+        "SELECT rollout_id, 'is ' || status || ' and cannot be claimed exactly once', number FROM rollouts "
         f"WHERE status IN ({_QUEUED}) AND (queue_place IS NULL) = (ready_time IS NULL)",
         _put_in_queue,
     ),
     Check(
         "queue",
-        "SELECT rollout_id, 'is ' || status || ' and waits for a delay', number FROM rollouts "  # noqa: S608
+        "SELECT rollout_id, 'is ' || status || ' and waits for a delay', number FROM rollouts "
         f"WHERE status NOT IN ({_QUEUED}) AND ready_time IS NOT NULL",
         _each("UPDATE rollouts SET ready_time = NULL WHERE number = ?"),
     ),
@@ -196,7 +201,7 @@ CHECKS: Final = (
     ),
     Check(
         "completion",
-        "SELECT r.rollout_id, 'is ' || r.status || ', which the completion log does not have', r.number "  # noqa: S608
+        "SELECT r.rollout_id, 'is ' || r.status || ', which the completion log does not have', r.number "
         "FROM rollouts r LEFT JOIN completions c ON c.number = r.finish_number AND c.rollout = r.number "
         f"WHERE r.status IN ({_FINISHED}) AND c.status IS NOT r.status",
         _complete,
@@ -210,37 +215,48 @@ CHECKS: Final = (
     ),
     Check(
         "completion",
-        "SELECT r.rollout_id, 'is ' || r.status || CASE WHEN r.end_time IS NULL THEN ' without an end' ELSE ' and has an end' "  # noqa: S608
-        "END, (SELECT c.end_time FROM completions c WHERE c.number = r.finish_number), r.status, r.number FROM rollouts r "
-        f"WHERE (r.end_time IS NOT NULL) <> (r.status IN ({_FINISHED}))",
-        _each(
-            f"UPDATE rollouts SET end_time = CASE WHEN ?2 IN ({_FINISHED}) THEN ?1 END WHERE number = ?3"  # noqa: S608
-        ),
+        f"""
+        SELECT r.rollout_id, 'is ' || r.status || iif(r.end_time IS NULL, ' without an end', ' and has an end'),
+        (SELECT c.end_time FROM completions c WHERE c.number = r.finish_number), r.status, r.number
+        FROM rollouts r WHERE (r.end_time IS NOT NULL) <> (r.status IN ({_FINISHED}))
+        """,
+        _each(f"UPDATE rollouts SET end_time = CASE WHEN ?2 IN ({_FINISHED}) THEN ?1 END WHERE number = ?3"),
     ),
     Check(
         "spans",
-        "SELECT r.rollout_id, 'counts ' || r.spans || ' spans of ' || r.span_bytes || ' bytes and has ' || t.spans || ' of ' "
-        "|| t.bytes, t.spans, t.bytes, r.number FROM rollouts r JOIN (SELECT r.number AS number, count(s.number) AS spans, "
-        f"ifnull(sum(length(s.data) + {ROW_BYTES}), 0) AS bytes FROM rollouts r LEFT JOIN spans s ON s.rollout = r.number "
-        "GROUP BY r.number) t ON t.number = r.number WHERE r.spans <> t.spans OR r.span_bytes <> t.bytes",
+        f"""
+        SELECT r.rollout_id, 'counts ' || r.spans || ' spans of ' || r.span_bytes || ' bytes and has ' || t.spans
+        || ' of ' || t.bytes, t.spans, t.bytes, r.number
+        FROM rollouts r JOIN (
+            SELECT o.number, count(s.number) AS spans, ifnull(sum(length(s.data) + {ROW_BYTES}), 0) AS bytes
+            FROM rollouts o LEFT JOIN spans s ON s.rollout = o.number GROUP BY o.number
+        ) t ON t.number = r.number WHERE r.spans <> t.spans OR r.span_bytes <> t.bytes
+        """,
         _each("UPDATE rollouts SET spans = ?, span_bytes = ? WHERE number = ?"),
     ),
     Check(
         "spans",
-        "SELECT DISTINCT r.rollout_id, 'has spans of an attempt that it does not have, or that was evicted' FROM spans s "
-        "JOIN rollouts r ON r.number = s.rollout WHERE s.attempt > r.attempts OR s.attempt <= r.evicted",
+        """
+        SELECT DISTINCT r.rollout_id, 'has spans of an attempt that it does not have, or that was evicted'
+        FROM spans s JOIN rollouts r ON r.number = s.rollout WHERE s.attempt > r.attempts OR s.attempt <= r.evicted
+        """,
     ),
     Check(
         "spans",
-        "SELECT r.rollout_id, 'counts to ' || r.last_sequence_id || ' and has a later span', max(s.sequence_id), r.number "
-        "FROM spans s JOIN rollouts r ON r.number = s.rollout GROUP BY r.number HAVING max(s.sequence_id) > r.last_sequence_id",
+        """
+        SELECT r.rollout_id, 'counts to ' || r.last_sequence_id || ' and has a later span', max(s.sequence_id), r.number
+        FROM spans s JOIN rollouts r ON r.number = s.rollout
+        GROUP BY r.number HAVING max(s.sequence_id) > r.last_sequence_id
+        """,
         _each("UPDATE rollouts SET last_sequence_id = ? WHERE number = ?"),
     ),
     Check(
         "worker",
-        "SELECT worker_id, 'is ' || status || ' and holds ' || ifnull(current_rollout_id, 'no rollout') FROM workers WHERE "
-        "(current_rollout_id IS NULL) <> (current_attempt_id IS NULL) OR "
-        f"(status = '{BUSY}' AND current_rollout_id IS NULL) OR (status = '{IDLE}' AND current_rollout_id IS NOT NULL)",
+        f"""
+        SELECT worker_id, 'is ' || status || ' and holds ' || ifnull(current_rollout_id, 'no rollout') FROM workers
+        WHERE (current_rollout_id IS NULL) <> (current_attempt_id IS NULL)
+        OR (status = '{BUSY}' AND current_rollout_id IS NULL) OR (status = '{IDLE}' AND current_rollout_id IS NOT NULL)
+        """,
     ),
     Check(
         "resources",
@@ -249,10 +265,13 @@ CHECKS: Final = (
     ),
     Check(
         "status_index",
-        "SELECT t.status, 'is counted ' || ifnull(c.count, 0) || ' times, expected ' || t.count, t.status, t.count FROM "
-        "(SELECT status, sum(n) AS count FROM (SELECT status, 1 AS n FROM rollouts UNION ALL SELECT status, 0 FROM "
-        "status_counts) GROUP BY status) t LEFT JOIN status_counts c ON c.status = t.status "
-        "WHERE ifnull(c.count, 0) <> t.count",
+        """
+        SELECT t.status, 'is counted ' || ifnull(c.count, 0) || ' times, expected ' || t.count, t.status, t.count FROM (
+            SELECT status, sum(n) AS count FROM (
+                SELECT status, 1 AS n FROM rollouts UNION ALL SELECT status, 0 FROM status_counts
+            ) GROUP BY status
+        ) t LEFT JOIN status_counts c ON c.status = t.status WHERE ifnull(c.count, 0) <> t.count
+        """,
         _each("INSERT OR REPLACE INTO status_counts (status, count) VALUES (?, ?)"),
     ),
     _total("attempts", "SELECT count(*) FROM attempts"),

@@ -4,9 +4,8 @@ import threading
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from lightning_store.backends.sqlite.state import News
+from lightning_store.backends.sqlite.transaction import News
 from lightning_store.waiting import ClaimLine, FinishWait, FinishWaits, RoomLine, RoomWait, Ticket, Wait
-
 
 
 @dataclass(frozen=True)

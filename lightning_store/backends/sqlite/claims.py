@@ -1,7 +1,10 @@
 """Claims and waits of the SQLite store."""
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from lightning_store import lifecycle
@@ -139,7 +142,7 @@ class ClaimOperations(SQLiteCore):
         cursor = after
         try:
             while True:
-                page = await self._read(lambda state: completion_page(state, cursor, limit, group_id))
+                page = await self._read(partial(completion_page, after=cursor, limit=limit, group_id=group_id))
                 if page.items or wait.is_over:
                     return page
                 cursor = page.cursor
@@ -233,9 +236,7 @@ def finished_among(state: State, names: list[str]) -> dict[str, Rollout]:
     """Those that have finished, by id."""
     found = (state.find(name) for name in names)
     return {
-        stored.id: state.complete(stored)
-        for stored in found
-        if stored is not None and stored.record.status in FINISHED
+        stored.id: state.complete(stored) for stored in found if stored is not None and stored.record.status in FINISHED
     }
 
 
@@ -252,7 +253,7 @@ def completion_page(state: State, after: str | None, limit: int, group_id: str |
     group = "" if group_id is None else "AND c.group_id = ? "
     rows = state.connection.execute(
         "SELECT c.number, r.rollout_id, c.status, c.mode, c.group_id, r.start_time, c.end_time FROM completions c "
-        f"CROSS JOIN rollouts r ON r.number = c.rollout WHERE c.number > ? {group}ORDER BY c.number LIMIT ?",  # noqa: S608
+        f"CROSS JOIN rollouts r ON r.number = c.rollout WHERE c.number > ? {group}ORDER BY c.number LIMIT ?",
         (min(number, MAX_NUMBER), *(() if group_id is None else (group_id,)), min(limit, MAX_NUMBER)),
     )
     items = [codec.completion_from(row) for row in rows]

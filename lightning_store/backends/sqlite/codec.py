@@ -87,8 +87,9 @@ def rollout_from(row: Row) -> Rollout:
 
 def with_payloads(rollout: Rollout, input: bytes, metadata: bytes | None) -> Rollout:
     """The same rollout object, complete."""
-    rollout.__dict__["input"] = load_json(input)
-    rollout.__dict__["metadata"] = None if metadata is None else load_json(metadata)
+    fields = vars(rollout)
+    fields["input"] = load_json(input)
+    fields["metadata"] = None if metadata is None else load_json(metadata)
     return rollout
 
 
@@ -220,7 +221,7 @@ def event_from(row: Row) -> RolloutEvent:
 
 
 def span_time_to(value: float | None) -> float | None:
-    """A time in the form that sorts as `query.sort_key` says: none = infinite, not a number = NULL, which comes last."""
+    """A time as it sorts by `query.sort_key`: none = infinite, not a number = NULL, which comes last."""
     if value is None:
         return math.inf
     return None if math.isnan(value) else value

@@ -72,8 +72,8 @@ def check_sqlite(version: Sequence[int] = sqlite3.sqlite_version_info) -> None:
 def open_connection(settings: ConnectionSettings) -> sqlite3.Connection:
     """A connection to the file, which is made or brought up to date if need be.
 
-    It may be used in any thread, by one at a time, and never in another process than the one that opened it. It does not
-    wait while others write: whoever begins a transaction tries again.
+    It may be used in any thread, by one at a time, and never in another process than the one that opened it. It does
+    not wait while others write: whoever begins a transaction tries again.
 
     Raises:
         SchemaMismatchError: The file is another program's, or of a later version; nothing was changed.

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 from lightning_store.admission import MaxQueued
+from lightning_store.backends.sqlite.bell import ring
 from lightning_store.backends.sqlite.board import Board
 from lightning_store.backends.sqlite.connection import ConnectionSettings, Synchronous, check_sqlite
-from lightning_store.backends.sqlite.engine import Engine, Lane, Outcome, Work
-from lightning_store.backends.sqlite.bell import ring
-from lightning_store.backends.sqlite.state import News, Rules, State
+from lightning_store.backends.sqlite.engine import Engine, Lane
+from lightning_store.backends.sqlite.job import Outcome, Work
+from lightning_store.backends.sqlite.state import State
+from lightning_store.backends.sqlite.transaction import News, Rules
 from lightning_store.backends.sqlite.watcher import Watcher
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
@@ -116,7 +118,10 @@ class SQLiteCore(BaseStore):
             None if memory_capacity_bytes is None else check_limit(memory_capacity_bytes, "memory_capacity_bytes", 1)
         )
         self._engine = Engine(self._settings)
-        self._reset_waits()
+        self._board = Board()
+        self._watcher_lock = threading.Lock()
+        self._watcher: Watcher | None = None
+        self._watcher_finalizer: weakref.finalize[..., Any] | None = None
         _STORES.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +132,7 @@ class SQLiteCore(BaseStore):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Any thread, loop and process of this host may use the file, each process by an object of its own or a copy."""
+        """Any thread, loop and process of this host may use the file, each process by its own object or a copy."""
         return Capabilities(thread_safe=True, async_safe=True, zero_copy=True, otlp_traces=False)
 
     async def close(self) -> None:
@@ -151,7 +156,7 @@ class SQLiteCore(BaseStore):
         return await self._engine.read(self._transaction(work))
 
     async def _settled(self, work: Callable[[State], T], rollout_ids: Sequence[str] | None = None) -> T:
-        """Read after these rollouts (None = everything that is due) are settled; in most cases nothing is to be done."""
+        """Read after these rollouts (None = everything that is due) are settled; mostly nothing is to be done."""
 
         def look(state: State) -> Any:
             return _SETTLE_FIRST if state.needs_writing(rollout_ids) else work(state)
@@ -162,7 +167,7 @@ class SQLiteCore(BaseStore):
             return work(state)
 
         found = await self._read(look)
-        return await self._write(settle_and_look) if found is _SETTLE_FIRST else found  # type: ignore[no-any-return]
+        return await self._write(settle_and_look) if found is _SETTLE_FIRST else found
 
     def _transaction(self, work: Callable[[State], T]) -> Work[T]:
         rules, tell = self._rules, self._tell
@@ -183,12 +188,6 @@ class SQLiteCore(BaseStore):
 
     # -- waits -------------------------------------------------------------------------------------------------------
 
-    def _reset_waits(self) -> None:
-        self._board = Board()
-        self._watcher_lock = threading.Lock()
-        self._watcher: Watcher | None = None
-        self._watcher_finalizer: weakref.finalize[..., Any] | None = None
-
     def _tell(self, news: News) -> None:
         """A transaction was committed: wake those who wait, here and in other processes."""
         if not (news.pushed or news.room or news.finished or news.due < math.inf):
@@ -205,12 +204,12 @@ class SQLiteCore(BaseStore):
         with self._watcher_lock:
             if self._watcher is not None and self._watcher.poke():
                 return
-            engine, settle = self._engine, self._transaction(State.settle_noted)
+            store = weakref.ref(self)  # a store that nobody has any more is not kept by its own thread
             self._watcher = Watcher(
                 self._board,
                 Lane(self._settings),
                 self._rules.clock,
-                settle=lambda: engine.submit(settle).outcome.result(),
+                settle=lambda: _settle(store()),
                 poll_seconds=self._poll_seconds,
             )
             if self._watcher_finalizer is not None:
@@ -218,19 +217,30 @@ class SQLiteCore(BaseStore):
             self._watcher_finalizer = weakref.finalize(self, self._watcher.stop)
             self._watcher.start()
 
+    def settle_now(self) -> None:
+        """Settle all that is due, on the writing thread, and return when it is done; not from an event loop."""
+        self._engine.submit(self._transaction(State.settle_noted)).outcome.result()
+
     def after_fork_in_child(self) -> None:
         """Those who wait, and the thread that looks out for them, are the parent's."""
         if self._watcher_finalizer is not None:
             self._watcher_finalizer.detach()
         if self._watcher is not None:
             self._watcher.drop()
-        self._reset_waits()
+        self._board = Board()
+        self._watcher_lock = threading.Lock()
+        self._watcher = self._watcher_finalizer = None
 
     def _capacity_bytes(self) -> int:
         if self._capacity is None:
             taken = self.path.stat().st_size if self.path.exists() else 0
             self._capacity = shutil.disk_usage(self.path.parent).free + taken
         return self._capacity
+
+
+def _settle(store: SQLiteCore | None) -> None:
+    if store is not None:
+        store.settle_now()
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

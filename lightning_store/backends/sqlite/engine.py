@@ -1,13 +1,11 @@
 """Threads that carry out transactions: one that writes, a few that read, each with a connection of its own.
 
 SQLite blocks, so nothing of it runs on an event loop. The writer takes jobs in the order in which they come; a job is
-one transaction. A connection must not live through a fork, not even unused (SQLite's locks belong to the process and are
-known to its library), so all of them are closed right before a fork and opened again when they are needed.
+one transaction. A connection must not live through a fork, not even unused (SQLite's locks belong to the process and
+are known to its library), so all of them are closed right before a fork and opened again when they are needed.
 """
 
 import asyncio
-import concurrent.futures
-import contextvars
 import os
 import queue
 import random
@@ -16,10 +14,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from lightning_store.backends.sqlite.connection import (
     ConnectionSettings,
@@ -29,27 +26,10 @@ from lightning_store.backends.sqlite.connection import (
     transaction,
     translated,
 )
-from lightning_store.errors import LightningStoreError
+from lightning_store.backends.sqlite.job import Abandoned, Job, Outcome, Work
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Outcome(Generic[T]):
-    """What a transaction has come to; it is committed, also with an error.
-
-    Attributes:
-        result: For the caller.
-        error: For the caller, instead of the result.
-        announce: Tells who waits; called once it is committed.
-    """
-
-    result: T | None = None
-    error: LightningStoreError | None = None
-    announce: Callable[[], None] | None = None
-
-
-Work = Callable[[sqlite3.Connection], Outcome[T]]
 
 READERS: Final = 2
 """Threads that read; a long query leaves another one for the short ones."""
@@ -61,67 +41,6 @@ _LAST_RETRY_SECONDS: Final = 0.004
 _FORKING: Final = threading.RLock()
 _LANES: Final[weakref.WeakSet["Lane"]] = weakref.WeakSet()
 _ENGINES: Final[weakref.WeakSet["Engine"]] = weakref.WeakSet()
-
-
-class Abandoned(Exception):  # noqa: N818 - no error: the caller is gone, and the transaction is undone
-    """Nobody waits for the outcome any more."""
-
-
-class Job:
-    """One transaction on its way to a thread, and its outcome on the way back."""
-
-    def __init__(self, work: Work[Any], *, writes: bool, give_back: Callable[[Any], None] | None = None) -> None:
-        """Note what is to be done.
-
-        Args:
-            work: What the transaction does; called on the thread, in the context of the caller.
-            writes: Whether it may write.
-            give_back: Takes back the outcome of a call whose caller went in the moment in which it was committed.
-        """
-        self.outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self.writes = writes
-        self._work = work
-        self._give_back = give_back
-        self._context = contextvars.copy_context()
-
-    def carry_out(self, connection: sqlite3.Connection) -> Outcome[Any]:
-        """Do it; the transaction is undone if the caller is gone before it is committed."""
-        outcome = self._context.run(self._work, connection)
-        if self.outcome.cancelled():
-            raise Abandoned
-        return outcome
-
-    def answer(self, outcome: Outcome[Any]) -> None:
-        """Tell who waits for it, then the caller. Setting the outcome and cancelling it exclude each other."""
-        if outcome.announce is not None:
-            outcome.announce()
-        if outcome.error is not None:
-            self.fail(outcome.error)
-            return
-        try:
-            self.outcome.set_result(outcome.result)
-        except concurrent.futures.InvalidStateError:
-            self.return_result(outcome.result)
-
-    def fail(self, error: BaseException) -> None:
-        """Give the caller an error."""
-        with suppress(concurrent.futures.InvalidStateError):  # the caller is gone
-            self.outcome.set_exception(error)
-
-    def return_result(self, result: Any) -> None:
-        """The caller is gone, and will not see what was committed for it."""
-        if self._give_back is not None:
-            self._give_back(result)
-
-    async def answered(self) -> Any:
-        """Wait for the outcome."""
-        try:
-            return await asyncio.wrap_future(self.outcome)
-        except asyncio.CancelledError:
-            self.outcome.cancel()
-            if self.outcome.done() and not self.outcome.cancelled() and self.outcome.exception() is None:
-                self.return_result(self.outcome.result())
-            raise
 
 
 class Lane:
@@ -326,10 +245,10 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     _HELD.clear()
     _FORKING.release()
-    for each in (*_LANES, *_ENGINES):
-        each.after_fork_in_child()
+    for lane in list(_LANES):
+        lane.after_fork_in_child()
+    for engine in list(_ENGINES):
+        engine.after_fork_in_child()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,5 +1,7 @@
 """Queries of rollouts, queues and events of the SQLite store."""
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 from collections.abc import Sequence
 from typing import Final
 
@@ -37,7 +39,7 @@ _SORT_KEYS: Final = {
 _WIDTH: Final = len(ROLLOUT_COLUMNS)
 _ATTEMPT_END: Final = _WIDTH + len(ATTEMPT_COLUMNS)
 _SELECT_ANSWERS: Final = (
-    f"SELECT {codec.columns(ROLLOUT_COLUMNS, 'r')}, {codec.columns(ATTEMPT_COLUMNS, 'a')}, t.input, t.metadata "  # noqa: S608
+    f"SELECT {codec.columns(ROLLOUT_COLUMNS, 'r')}, {codec.columns(ATTEMPT_COLUMNS, 'a')}, t.input, t.metadata "
     "FROM rollouts r JOIN tasks t ON t.rollout = r.number "
     "LEFT JOIN attempts a ON a.rollout = r.number AND a.sequence_id = r.attempts WHERE r.number IN "
 )
@@ -79,7 +81,7 @@ class RolloutQueries(ClaimOperations):
             if counted:
                 return _page_by_status(state, ROLLOUT_STATUSES if statuses is None else statuses, conditions, page)
             where, arguments = conditions.where()
-            [total] = state.values(f"SELECT count(*) FROM rollouts {where}", arguments)  # noqa: S608
+            [total] = state.values(f"SELECT count(*) FROM rollouts {where}", arguments)
             return _page(state, f"FROM rollouts {where}", arguments, page, total)
 
         return await self._settled(look)
@@ -134,11 +136,9 @@ def answers_of(state: State, numbers: Sequence[int]) -> list[Rollout]:
     return [found[number] for number in numbers]
 
 
-def _page(
-    state: State, source: str, arguments: tuple[object, ...], page: Page, total: int
-) -> PaginatedResult[Rollout]:
+def _page(state: State, source: str, arguments: tuple[object, ...], page: Page, total: int) -> PaginatedResult[Rollout]:
     numbers = state.values(
-        f"SELECT number {source}{page.order(_SORT_KEYS, 'number')}LIMIT ? OFFSET ?",  # noqa: S608
+        f"SELECT number {source}{page.order(_SORT_KEYS, 'number')}LIMIT ? OFFSET ?",
         (*arguments, *page.bounds()),
     )
     return page_of(answers_of(state, numbers), limit=page.limit, offset=page.offset, total=total)
@@ -165,7 +165,7 @@ def _page_by_status(
 def _waited(state: State, queue: str) -> float | None:
     row = state.connection.execute(
         "SELECT queued_time FROM rollouts WHERE queue = ? AND queue_place IS NOT NULL "
-        f"AND status IN ({QUEUED_LIST}) ORDER BY queue_place LIMIT 1",  # noqa: S608
+        f"AND status IN ({QUEUED_LIST}) ORDER BY queue_place LIMIT 1",
         (queue,),
     ).fetchone()
     return None if row is None else max(0.0, state.now - row[0])

@@ -4,6 +4,8 @@ The rules are those of the memory store. An entry whose rollout is not queued an
 which its rollout may return, until it is popped.
 """
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -85,7 +87,7 @@ class Queues:
         batch = min(wanted, _POP_BATCH)
         while True:
             entries = self._connection.execute(
-                f"SELECT number, status IN ({QUEUED_LIST}) FROM rollouts WHERE queue = ? AND queue_place IS NOT NULL "  # noqa: S608
+                f"SELECT number, status IN ({QUEUED_LIST}) FROM rollouts WHERE queue = ? AND queue_place IS NOT NULL "
                 "ORDER BY queue_place LIMIT ?",
                 (name, batch),
             ).fetchall()
@@ -127,7 +129,7 @@ class Queues:
     def _end(self, name: str, which: str) -> int:
         """The first or last place that is taken."""
         [place] = self._connection.execute(
-            f"SELECT {which}(queue_place) FROM rollouts WHERE queue = ? AND queue_place IS NOT NULL",  # noqa: S608
+            f"SELECT {which}(queue_place) FROM rollouts WHERE queue = ? AND queue_place IS NOT NULL",
             (name,),
         ).fetchone()
         return int(place or 0)

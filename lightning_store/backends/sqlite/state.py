@@ -1,22 +1,18 @@
 """One transaction's view of the file, and the one way in which a step of the lifecycle changes it."""
 
+# ruff: noqa: S608 - statements are made of constants of ours; values are arguments
+
 import math
-import sqlite3
-from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from lightning_store import lifecycle
 from lightning_store.backends.sqlite import codec
-from lightning_store.backends.sqlite.codec import ATTEMPT_COLUMNS, ROLLOUT_COLUMNS, WORKER_COLUMNS, Row
-from lightning_store.backends.sqlite.queues import Queues
+from lightning_store.backends.sqlite.codec import ATTEMPT_COLUMNS, WORKER_COLUMNS
 from lightning_store.backends.sqlite.stored import StoredRollout
-from lightning_store.clock import Clock
-from lightning_store.errors import AttemptNotFoundError, RolloutNotFoundError
+from lightning_store.backends.sqlite.view import View
 from lightning_store.lifecycle import AttemptState, RolloutState, Step
 from lightning_store.records import Attempt, EventCause, Rollout, RolloutStatus, Transition, Worker
-from lightning_store.requests import is_name
 from lightning_store.status import FINISHED, LIVE, QUEUED
 
 FEW: Final = 10
@@ -28,90 +24,17 @@ MANY: Final = 200
 ROW_BYTES: Final = 200
 """About what a span takes besides its payload: its row and its entries in two indexes."""
 
-_READ_NOTE_SECONDS: Final = 1.0
-"""Reads note the time only when the last note is older."""
-
-_ROLLOUT_WIDTH: Final = len(ROLLOUT_COLUMNS)
-SELECT_ROLLOUTS: Final = (
-    f"SELECT {codec.columns(ROLLOUT_COLUMNS, 'r')}, {codec.columns(ATTEMPT_COLUMNS, 'a')} FROM rollouts r "  # noqa: S608
-    "LEFT JOIN attempts a ON a.rollout = r.number AND a.sequence_id = r.attempts "
-)
-_SELECT_ATTEMPTS: Final = f"SELECT {codec.columns(ATTEMPT_COLUMNS, 'a')} FROM attempts a WHERE a.rollout = ? "  # noqa: S608
 _INSERT_ATTEMPT: Final = (
-    f"INSERT INTO attempts (rollout, {', '.join(ATTEMPT_COLUMNS)}) VALUES (?{', ?' * len(ATTEMPT_COLUMNS)})"  # noqa: S608
+    f"INSERT INTO attempts (rollout, {', '.join(ATTEMPT_COLUMNS)}) VALUES (?{', ?' * len(ATTEMPT_COLUMNS)})"
 )
 _PUT_WORKER: Final = (
-    f"INSERT INTO workers ({', '.join(WORKER_COLUMNS)}) VALUES (?{', ?' * (len(WORKER_COLUMNS) - 1)}) "  # noqa: S608
+    f"INSERT INTO workers ({', '.join(WORKER_COLUMNS)}) VALUES (?{', ?' * (len(WORKER_COLUMNS) - 1)}) "
     f"ON CONFLICT (worker_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in WORKER_COLUMNS[1:])}"
 )
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What the options of a store say to its transactions.
-
-    Attributes:
-        grace_seconds: A longer gap between calls counts as an outage; so much later silence may end after it.
-        events_kept: Events beyond so many are dropped, the oldest first.
-    """
-
-    clock: Clock
-    grace_seconds: float
-    events_kept: int
-
-
-@dataclass
-class News:
-    """What a transaction has changed that somebody may wait for.
-
-    Attributes:
-        pushed: Names of queues that got an entry, once for each.
-        room: Names of queues that lost one.
-        finished: Rollouts that have finished or are gone.
-        completed: The completion log got entries.
-        due: When the next of what was scheduled comes due; infinity = nothing was.
-    """
-
-    pushed: list[str]
-    room: set[str]
-    finished: set[str] = field(default_factory=set)
-    completed: bool = False
-    due: float = math.inf
-
-
-class State:
-    """The rollouts, attempts and workers of one transaction. What it does is written at once, but counts: see `flush`.
-
-    Attributes:
-        connection: Where the transaction runs.
-        now: The time of the call; it never runs backwards, whatever the clock says.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, rules: Rules) -> None:
-        self.connection = connection
-        self.queues = Queues(connection, self._forget_place)
-        self.news = News(self.queues.pushed, self.queues.room)
-        self.is_marked = False
-        self._rules = rules
-        self._by_number: dict[int, StoredRollout] = {}
-        self._numbers: dict[str, int] = {}
-        self._counts: Counter[str] = Counter()
-        self._totals: Counter[str] = Counter()
-        meta = connection.execute(
-            "SELECT last_time, resumed_time, last_completion, latest_resources_id FROM meta"
-        ).fetchone()
-        self._last_time, self._resumed_time, self.last_completion, self.latest_resources_id = meta
-        self._meta: Row = meta
-        clock = rules.clock.now()
-        self.now: float = clock if self._last_time is None else max(clock, self._last_time)
-
-    # -- the call ----------------------------------------------------------------------------------------------------
-
-    def note(self) -> None:
-        """This call writes: note its time."""
-        if self._last_time is not None and self.now - self._last_time > self._rules.grace_seconds:
-            self._resumed_time = self.now
-        self._last_time = self.now
+class State(View):
+    """The rollouts, attempts and workers of one transaction."""
 
     def begin(self, *spared: str) -> None:
         """Begin a call that writes: note the time, and settle a few rollouts in passing, but not those spared.
@@ -121,120 +44,6 @@ class State:
         self.note()
         self.settle_due(FEW, spared)
         self.keep()
-
-    def keep(self) -> None:
-        """What was done so far stays, also if an error ends the call."""
-        self.flush()
-        if self.is_marked:
-            self.connection.execute("RELEASE kept")
-        self.connection.execute("SAVEPOINT kept")
-        self.is_marked = True
-
-    def undo(self) -> None:
-        """Undo what was done since `keep`; the state cannot be used any more."""
-        self.connection.execute("ROLLBACK TO kept")
-
-    def flush(self) -> None:
-        """Write what is counted up during the transaction."""
-        self.queues.flush()
-        for status, change in self._counts.items():
-            if change:
-                self.connection.execute(
-                    "INSERT INTO status_counts (status, count) VALUES (?, ?) "
-                    "ON CONFLICT (status) DO UPDATE SET count = count + excluded.count",
-                    (status, change),
-                )
-        self._counts.clear()
-        meta = (self._last_time, self._resumed_time, self.last_completion, self.latest_resources_id)
-        if meta != self._meta or self._totals:
-            self.connection.execute(
-                "UPDATE meta SET last_time = ?, resumed_time = ?, last_completion = ?, latest_resources_id = ?, "
-                "attempts = attempts + ?, spans = spans + ?, span_bytes = span_bytes + ?",
-                (*meta, self._totals["attempts"], self._totals["spans"], self._totals["span_bytes"]),
-            )
-            self._meta = meta
-            self._totals.clear()
-
-    def span_bytes(self) -> int:
-        """Bytes of all spans."""
-        [written] = self.connection.execute("SELECT span_bytes FROM meta").fetchone()
-        return int(written) + self._totals["span_bytes"]
-
-    # -- finding -----------------------------------------------------------------------------------------------------
-
-    def find(self, rollout_id: str) -> StoredRollout | None:
-        """A rollout; None if it does not exist."""
-        if rollout_id in self._numbers:
-            return self._by_number[self._numbers[rollout_id]]
-        if not is_name(rollout_id):
-            return None
-        row = self.connection.execute(SELECT_ROLLOUTS + "WHERE r.rollout_id = ?", (rollout_id,)).fetchone()
-        return None if row is None else self._noted(row)
-
-    def numbered(self, number: int) -> StoredRollout:
-        """A rollout by its creation number, which has to exist."""
-        if number in self._by_number:
-            return self._by_number[number]
-        return self._noted(self.connection.execute(SELECT_ROLLOUTS + "WHERE r.number = ?", (number,)).fetchone())
-
-    def rollout(self, rollout_id: str) -> StoredRollout:
-        """A rollout that has to exist.
-
-        Raises:
-            RolloutNotFoundError: It does not.
-        """
-        stored = self.find(rollout_id)
-        if stored is None:
-            raise RolloutNotFoundError(f"Rollout {rollout_id} not found")
-        return stored
-
-    def find_attempt(self, stored: StoredRollout, attempt_id: str) -> AttemptState | None:
-        """An attempt; None if it does not exist."""
-        latest = stored.latest
-        if latest is None or latest.record.attempt_id == attempt_id:
-            return latest
-        if not codec.is_encodable(attempt_id):
-            return None
-        row = self.connection.execute(
-            _SELECT_ATTEMPTS + "AND a.attempt_id = ?", (stored.number, attempt_id)
-        ).fetchone()
-        return None if row is None else codec.attempt_from(stored.id, row)
-
-    def attempt(self, stored: StoredRollout, attempt_id: str) -> AttemptState:
-        """An attempt that has to exist.
-
-        Raises:
-            AttemptNotFoundError: It does not.
-        """
-        attempt = self.find_attempt(stored, attempt_id)
-        if attempt is None:
-            raise AttemptNotFoundError(f"Attempt {attempt_id} not found")
-        return attempt
-
-    def attempts(self, stored: StoredRollout) -> list[AttemptState]:
-        """All attempts of a rollout, in order."""
-        rows = self.connection.execute(_SELECT_ATTEMPTS + "ORDER BY a.sequence_id", (stored.number,))
-        return [codec.attempt_from(stored.id, row) for row in rows]
-
-    def complete(self, stored: StoredRollout) -> Rollout:
-        """The rollout with its payloads, for an answer; the record is not this state's any more."""
-        row = self.connection.execute("SELECT input, metadata FROM tasks WHERE rollout = ?", (stored.number,)).fetchone()
-        return codec.with_payloads(lifecycle.changed(stored.record), *row)
-
-    def _noted(self, row: Row) -> StoredRollout:
-        attempt = row[_ROLLOUT_WIDTH:]
-        latest = None if attempt[0] is None else codec.attempt_from(row[1], attempt)
-        stored = StoredRollout.of(row[:_ROLLOUT_WIDTH], latest)
-        self._by_number[stored.number] = stored
-        self._numbers[stored.id] = stored.number
-        return stored
-
-    def _forget_place(self, number: int) -> None:
-        """The void entry of a rollout was dropped."""
-        stored = self._by_number.get(number)
-        if stored is not None:
-            stored.queue_place = None
-            stored.written = stored.values()
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -248,8 +57,8 @@ class State:
         if record.status in QUEUED:
             self.queues.enter(stored, None)
         cursor = self.connection.execute(
-            "INSERT INTO rollouts (rollout_id, digest, start_time, end_time, mode, resources_id, status, config, queue, "
-            "group_id, queued_time, queue_place) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rollouts (rollout_id, digest, start_time, end_time, mode, resources_id, status, config, "
+            "queue, group_id, queued_time, queue_place) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.rollout_id, digest, record.start_time, record.end_time, record.mode, record.resources_id,
                 record.status, stored.config(), record.queue, record.group_id, self.now, stored.queue_place,
@@ -260,9 +69,8 @@ class State:
         self.connection.execute(
             "INSERT INTO tasks (rollout, input, metadata) VALUES (?, ?, ?)", (stored.number, input, metadata)
         )
-        self._by_number[stored.number] = stored
-        self._numbers[stored.id] = stored.number
-        self._counts[record.status] += 1
+        self.remember(stored)
+        self.status_counts[record.status] += 1
         return stored
 
     def save(self, stored: StoredRollout) -> None:
@@ -271,7 +79,7 @@ class State:
         if changes:
             assignments = ", ".join(f"{name} = ?" for name in changes)
             self.connection.execute(
-                f"UPDATE rollouts SET {assignments} WHERE number = ?",  # noqa: S608 - names of columns
+                f"UPDATE rollouts SET {assignments} WHERE number = ?",
                 (*changes.values(), stored.number),
             )
 
@@ -289,8 +97,8 @@ class State:
         stored.state = step.rollout
         status = step.rollout.record.status
         if status != was:
-            self._counts[was] -= 1
-            self._counts[status] += 1
+            self.status_counts[was] -= 1
+            self.status_counts[status] += 1
         self._requeue(stored, was, step)
         if reindex:
             self.index_deadline(stored)
@@ -301,7 +109,13 @@ class State:
         self.save(stored)
 
     def begin_attempt(
-        self, stored: StoredRollout, attempt_id: str, worker_id: str | None, lease_seconds: float | None, *, is_claim: bool
+        self,
+        stored: StoredRollout,
+        attempt_id: str,
+        worker_id: str | None,
+        lease_seconds: float | None,
+        *,
+        is_claim: bool,
     ) -> Attempt:
         """Start the next attempt of a rollout."""
         step = lifecycle.start_attempt(
@@ -316,7 +130,7 @@ class State:
         assert step.attempt is not None  # noqa: S101 - it was started
         stored.attempts += 1
         stored.latest = step.attempt
-        self._totals["attempts"] += 1
+        self.totals["attempts"] += 1
         self.connection.execute(_INSERT_ATTEMPT, (stored.number, *codec.attempt_to(step.attempt)))
         self.apply(stored, step)
         return step.attempt.record
@@ -339,7 +153,7 @@ class State:
         if changes:
             assignments = ", ".join(f"{name} = ?" for name in changes)
             self.connection.execute(
-                f"UPDATE attempts SET {assignments} WHERE rollout = ? AND sequence_id = ?",  # noqa: S608 - columns
+                f"UPDATE attempts SET {assignments} WHERE rollout = ? AND sequence_id = ?",
                 (*changes.values(), stored.number, number),
             )
 
@@ -364,7 +178,8 @@ class State:
     def log_event(self, stored: StoredRollout, attempt: AttemptState | None, cause: EventCause) -> None:
         """Note a transition."""
         cursor = self.connection.execute(
-            "INSERT INTO events (time, rollout_id, attempt_id, status, attempt_status, cause) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO events (time, rollout_id, attempt_id, status, attempt_status, cause) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             (
                 self.now,
                 stored.id,
@@ -374,7 +189,7 @@ class State:
                 cause,
             ),
         )
-        oldest = int(cursor.lastrowid or 0) - self._rules.events_kept
+        oldest = int(cursor.lastrowid or 0) - self.rules.events_kept
         if oldest > 0:
             self.connection.execute("DELETE FROM events WHERE number <= ?", (oldest,))
 
@@ -398,8 +213,8 @@ class State:
         """Note that a rollout has so many more spans, of so many bytes; its row is written by the caller."""
         stored.spans += count
         stored.span_bytes += size
-        self._totals["spans"] += count
-        self._totals["span_bytes"] += size
+        self.totals["spans"] += count
+        self.totals["span_bytes"] += size
 
     def delete(self, stored: StoredRollout) -> None:
         """Remove a finished rollout with all that belongs to it."""
@@ -408,27 +223,13 @@ class State:
             if worker is not None and attempt.record.status in LIVE:
                 self.put_worker(lifecycle.worker_after_deletion(worker, attempt.record, self.now))
         self.connection.execute("DELETE FROM rollouts WHERE number = ?", (stored.number,))
-        self._counts[stored.record.status] -= 1
-        self._totals["attempts"] -= stored.attempts
+        self.status_counts[stored.record.status] -= 1
+        self.totals["attempts"] -= stored.attempts
         self.count_spans(stored, -stored.spans, -stored.span_bytes)
         self.news.finished.add(stored.id)
-        del self._by_number[stored.number], self._numbers[stored.id]
+        self.forget(stored)
 
     # -- workers -----------------------------------------------------------------------------------------------------
-
-    def find_worker(self, worker_id: str) -> Worker | None:
-        """A worker; None if it is unknown."""
-        if not codec.is_encodable(worker_id):
-            return None
-        row = self.connection.execute(
-            f"SELECT {', '.join(WORKER_COLUMNS)} FROM workers WHERE worker_id = ?",  # noqa: S608
-            (worker_id,),
-        ).fetchone()
-        return None if row is None else codec.worker_from(row)
-
-    def worker(self, worker_id: str) -> Worker:
-        """A worker, new on first mention; not written yet."""
-        return self.find_worker(worker_id) or Worker(worker_id=worker_id)
 
     def put_worker(self, worker: Worker) -> None:
         """Write a worker."""
@@ -442,8 +243,8 @@ class State:
     # -- settling ----------------------------------------------------------------------------------------------------
 
     def needs_writing(self, ids: Collection[str] | None) -> bool:
-        """Whether a read has to write first: something is due of these rollouts (None = any), or the time is to be noted."""
-        if self._last_time is not None and self.now - self._last_time > _READ_NOTE_SECONDS:
+        """Whether a read has to write first: its time, or because these rollouts (None = any) are due."""
+        if self.is_note_due():
             return True
         if ids is None:
             return self.is_due()
@@ -453,7 +254,7 @@ class State:
 
     def settle_before_reading(self, ids: Iterable[str] | None) -> None:
         """Note the time of a read, and settle these rollouts (None = all that is due) if they are due."""
-        if self._last_time is not None and self.now - self._last_time > _READ_NOTE_SECONDS:
+        if self.is_note_due():
             self.note()
         if ids is None:
             self.settle_all()
@@ -525,7 +326,7 @@ class State:
             self.save(stored)
             return None
         settled = lifecycle.settle(
-            stored.state, latest, self.now, resumed_time=self._resumed_time, grace_seconds=self._rules.grace_seconds
+            stored.state, latest, self.now, resumed_time=self.resumed_time, grace_seconds=self.rules.grace_seconds
         )
         self._set_attempt(stored, settled.attempt)
         if settled.step is None or settled.step.attempt is None:
@@ -544,7 +345,3 @@ class State:
             cause=ended.cause or "timeout",
             late_seconds=settled.late_seconds,
         )
-
-    def values(self, question: str, arguments: Iterable[Any] = ()) -> list[Any]:
-        """The first column of what a query finds."""
-        return [row[0] for row in self.connection.execute(question, tuple(arguments))]

@@ -9,8 +9,8 @@ from lightning_store.lifecycle import AttemptState, RolloutState
 from lightning_store.records import Rollout, RolloutConfig
 
 CHANGING: Final = (
-    "end_time", "mode", "resources_id", "status", "config", "uncounted", "losses", "attempts", "deadline", "queued_time",
-    "queue_place", "ready_time", "finish_number", "last_sequence_id", "spans", "span_bytes", "evicted",
+    "end_time", "mode", "resources_id", "status", "config", "uncounted", "losses", "attempts", "deadline",
+    "queued_time", "queue_place", "ready_time", "finish_number", "last_sequence_id", "spans", "span_bytes", "evicted",
 )  # fmt: skip
 """Columns of `rollouts` that change; in the order of `StoredRollout.values`."""
 
