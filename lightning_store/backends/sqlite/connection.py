@@ -92,13 +92,19 @@ def open_connection(settings: ConnectionSettings) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, settings: ConnectionSettings) -> None:
-    version = _until_free(settings.busy_seconds, lambda: _version(connection, settings))
+    version = _until_free(settings.busy_seconds, lambda: _version_of_one_moment(connection, settings))
     _until_free(settings.busy_seconds, lambda: connection.execute("PRAGMA journal_mode = WAL"))
     connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     if version < len(settings.migrations):
         _until_free(settings.busy_seconds, lambda: _migrate(connection, settings))
+
+
+def _version_of_one_moment(connection: sqlite3.Connection, settings: ConnectionSettings) -> int:
+    """The same in a transaction: a file that another process makes meanwhile must not look like half of each."""
+    with transaction(connection, writes=False):
+        return _version(connection, settings)
 
 
 def _version(connection: sqlite3.Connection, settings: ConnectionSettings) -> int:
