@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_store.admission import MaxQueued, QueueLimits
 from lightning_store.clock import IdSource, RandomIds
 from lightning_store.contract import DEFAULT_QUEUES, LightningStore
+from lightning_store.observer import UNOBSERVED, StoreObserver
 from lightning_store.payloads import PayloadLimits
 from lightning_store.records import (
     DEFAULT_QUEUE,
@@ -28,12 +29,18 @@ logger = logging.getLogger("lightning_store")
 class BaseStore(LightningStore):
     """What the backends share. A backend implements the bulk operations and every operation not found here."""
 
+    _observer: StoreObserver = UNOBSERVED
+
     def __init__(self, *, ids: IdSource | None, max_queued: MaxQueued, payloads: PayloadLimits) -> None:
         self.ids: IdSource = ids or RandomIds()
         self._queue_limits = QueueLimits.of(max_queued)
         self._payloads = payloads
         self._made_at = time.monotonic()
         self._last_uptime = 0.0
+
+    def observe(self, observer: StoreObserver) -> None:
+        """Tell an observer from now on, and no other; copies in other processes tell nobody."""
+        self._observer = observer
 
     def _uptime(self) -> float:
         """Seconds since the object was made; grows with every call, however coarse the clock."""

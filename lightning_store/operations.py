@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from lightning_store.contract import LightningStore, Unset
@@ -29,7 +30,7 @@ class Operation:
     waits: bool = False
     claims: bool = False
 
-    @property
+    @cached_property
     def signature(self) -> inspect.Signature:
         """The contract's signature of the method, without `self`."""
         signature = inspect.signature(getattr(LightningStore, self.name))
