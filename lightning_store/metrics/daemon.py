@@ -1,19 +1,20 @@
 """The metrics of the healthcheck daemon: of its own work, and of the whole namespace."""
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from lightning_store.base import BaseStore
 from lightning_store.contract import LightningStore
 from lightning_store.errors import UnsupportedOperationError
 from lightning_store.metrics.events import EventCounter
+from lightning_store.metrics.facts import DaemonFacts
 from lightning_store.metrics.families import FAMILIES
 from lightning_store.metrics.namespace import NamespaceMetrics
 from lightning_store.metrics.operations import MeteredStore, OperationMetrics, innermost
@@ -32,11 +33,12 @@ class DaemonMetrics:
         store: The store to use instead of the one that was given: its calls are counted.
     """
 
-    def __init__(self, store: LightningStore) -> None:
+    def __init__(self, store: LightningStore, facts: Callable[[], DaemonFacts]) -> None:
         """Set up; nothing is asked.
 
         Args:
             store: The store that the daemon sweeps.
+            facts: What the daemon knows of itself; called at every scrape.
         """
         registry = self.registry = CollectorRegistry()
         self.store = MeteredStore(store, OperationMetrics(registry))
@@ -50,8 +52,7 @@ class DaemonMetrics:
         self._last_sweep = FAMILIES["last_sweep_timestamp_seconds"].gauge(registry)
         self._sweeps = FAMILIES["sweep_duration_seconds"].histogram(registry)
         self._lateness = FAMILIES["deadline_lateness_seconds"].histogram(registry)
-        self._silent = FAMILIES["silent_workers_total"].counter(registry)
-        self._pruned = FAMILIES["pruned_rollouts_total"].counter(registry)
+        registry.register(_Watch(facts))
 
     async def run(self) -> None:
         """Count what happens in the namespace until it is cancelled."""
@@ -81,13 +82,18 @@ class DaemonMetrics:
         for transition in report.transitions:
             self._lateness.labels(transition.cause).observe(max(0.0, transition.late_seconds))
 
-    def silenced(self, workers: int) -> None:
-        """Workers were marked as unknown."""
-        self._silent.inc(workers)
 
-    def pruned(self, rollouts: int) -> None:
-        """Rollouts were removed."""
-        self._pruned.inc(rollouts)
+class _Watch(Collector):
+    def __init__(self, facts: Callable[[], DaemonFacts]) -> None:
+        self._facts = facts
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        facts = self._facts()
+        yield FAMILIES["silent_workers_total"].read(((), facts.silent_workers))
+        yield FAMILIES["pruned_rollouts_total"].read(((), facts.pruned))
 
 
 @dataclass
@@ -113,7 +119,7 @@ class FootprintReader:
             footprint = await self.store.footprint()
         except UnsupportedOperationError:
             return []
-        found = [
+        found: list[Metric] = [
             FAMILIES["redis_memory_used_bytes"].read(((), footprint.used)),
             FAMILIES["namespace_memory_bytes"].read(*(((kind,), size) for kind, size in footprint.by_kind.items())),
         ]

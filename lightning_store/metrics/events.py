@@ -40,6 +40,7 @@ class EventCounter:
             registry: Where it is told.
         """
         self._store = store
+        self._registry = registry
         self._cursor: str | None = None
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._events = FAMILIES["namespace_events_total"].counter(registry)
@@ -53,7 +54,10 @@ class EventCounter:
         self._gaps = FAMILIES["namespace_event_gaps_total"].counter(registry)
 
     async def run(self) -> None:
-        """Count until it is cancelled; an outage is sat out, and what the store refuses ends it with one line."""
+        """Count until it is cancelled; an outage is sat out.
+
+        When the store refuses, the metrics are withdrawn with one line in the log: absent is not zero.
+        """
         while True:
             try:
                 await self.catch_up()
@@ -61,10 +65,17 @@ class EventCounter:
                 pass  # the sweeps tell the outage
             except LightningStoreError as error:
                 logger.warning("What happens in the namespace is not counted, the store refuses to tell: %s", error)
+                self._withdraw()
                 return
             except Exception:
                 logger.exception("counting what happens in the namespace failed, trying again")
             await asyncio.sleep(POLL_SECONDS)
+
+    def _withdraw(self) -> None:
+        for metric in (
+            self._events, self._claims, self._ends, self._requeues, self._last_claim, self._missed, self._gaps
+        ):  # fmt: skip
+            self._registry.unregister(metric)
 
     async def catch_up(self) -> None:
         """Count all that has happened by now.

@@ -1,11 +1,10 @@
 """Whether the extra that metrics need is installed."""
 
 from importlib.util import find_spec
-from typing import Final
 
-from lightning_store.errors import InvalidRequestError
+from lightning_store.errors import MissingExtraError
 
-HINT: Final = "pip install 'lightning-store[metrics]'"
+EXTRA = "metrics"
 
 
 def is_installed() -> bool:
@@ -13,14 +12,14 @@ def is_installed() -> bool:
     return find_spec("prometheus_client") is not None
 
 
-def check_installed(option: str) -> None:
-    """Refuse an option that wants metrics where there can be none.
+def check_installed(what: str) -> None:
+    """Refuse what wants metrics where there can be none.
 
     Args:
-        option: Its name, for the message.
+        what: What wants them, for the message.
 
     Raises:
-        InvalidRequestError: prometheus-client is not installed.
+        MissingExtraError: prometheus-client is not installed.
     """
     if not is_installed():
-        raise InvalidRequestError(f"{option}: prometheus-client is not installed; {HINT}")
+        raise MissingExtraError.of(what, EXTRA)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from threading import Thread
-from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -10,31 +9,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from lightning_store.contract import LightningStore
+from lightning_store.metrics.facts import RunnerFacts
 from lightning_store.metrics.families import FAMILIES
 from lightning_store.metrics.operations import MeteredStore, OperationMetrics
 from lightning_store.metrics.process import tell_build, tell_process
-
-
-class RunnerFacts(NamedTuple):
-    """What a runner knows of itself.
-
-    Attributes:
-        attempts: How many have ended, by outcome.
-        busy: Workers that hold a rollout.
-        workers: All its workers.
-        last_poll: When a claim got through last, in seconds since the epoch; None before the first.
-        lost_spans: Spans that could not be stored, by reason.
-        buffered_spans: Spans on their way to the store.
-        is_answering: Whether the store answers.
-    """
-
-    attempts: Mapping[str, int]
-    busy: int
-    workers: int
-    last_poll: float | None
-    lost_spans: Mapping[str, int]
-    buffered_spans: int
-    is_answering: bool
 
 
 class RunnerMetrics:
@@ -100,5 +78,5 @@ class _Watch(Collector):
         yield FAMILIES["buffered_spans"].read(((), facts.buffered_spans))
 
 
-def _by(counts: Mapping[str, int]) -> list[tuple[tuple[Any], int]]:
+def _by(counts: Mapping[str, int]) -> list[tuple[tuple[str], int]]:
     return [((label,), count) for label, count in counts.items()]

@@ -91,8 +91,8 @@ class FootprintOperations(RedisCore):
             ids, factor = await self._sample(kind)
             found += [(kind, control(name, id), factor) for id in ids for name in names]
         counters: list[bytes] = await self._connections.command("HKEYS", control("stats"))
-        names = [codec.text(name).partition(":") for name in counters]
-        queues = [queue for kind, _, queue in names if kind == "queue"]
+        fields = [codec.text(field).partition(":") for field in counters]
+        queues = [queue for kind, _, queue in fields if kind == "queue"]
         factor = max(1.0, len(queues) / SAMPLED)
         return found + [
             ("indexes", control(kind, queue), factor) for queue in queues[:SAMPLED] for kind in ("queue", "wake")
