@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+KINDS: Final = ("rollouts", "attempts", "spans", "workers", "resources", "indexes", "logs")
 
 
 @dataclass(frozen=True)
@@ -11,8 +14,8 @@ class Footprint:
     Attributes:
         used: What the server uses, whoever fills it; of a Cluster, the fullest server.
         limit: What it may use; None when it does not tell.
-        by_kind: Of the namespace, by what it is for: `rollouts`, `attempts`, `spans`, `workers`, `resources` are
-            estimates from a sample, `indexes` and `logs` nearly exact.
+        by_kind: Of the namespace, by what it is for, all of `KINDS`: the last two nearly exact, the others estimated
+            from a sample.
     """
 
     used: int

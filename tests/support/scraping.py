@@ -75,7 +75,7 @@ async def page_of(port: int, path: str, headers: Mapping[str, str]) -> tuple[str
     """Content type and text of a page."""
 
     def get() -> tuple[str, str]:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=dict(headers))  # noqa: S310
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=dict(headers))
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
             return answer.headers["Content-Type"], answer.read().decode()
 

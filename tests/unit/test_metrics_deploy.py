@@ -98,7 +98,7 @@ def test_rules_and_jobs_are_found():
 
 def test_expressions_are_read_as_they_are_meant():
     asked = asked_by(
-        'sum by (le, a) (rate(b_total{c="{x,y}", d!~"e"}[5m])) / on (f) max(g > 0) and time() - h offset 5m or vector(0)'
+        'sum by (le, a) (rate(b_total{c="{x,y}", d!~"e"}[5m])) / on (f) max(g>0) and time() - h offset 5m or vector(0)'
     )
     assert asked.series == {"b_total": {"c", "d"}, "g": set(), "h": set()}
     assert asked.grouped == {"le", "a", "f"}

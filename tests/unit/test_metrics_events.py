@@ -213,7 +213,8 @@ async def test_claims_ends_and_requeues_are_counted_by_cause(store, clock):
     scrape = await counted()
     assert scrape("namespace_claims_total") == 4
     assert scrape.all("namespace_attempts_ended_total") == {
-        ("agent", "succeeded"): 1, ("agent", "failed"): 1, ("released", "failed"): 1, ("worker_lost", "unresponsive"): 1,
+        ("agent", "succeeded"): 1, ("agent", "failed"): 1, ("released", "failed"): 1,
+        ("worker_lost", "unresponsive"): 1,
     }  # fmt: skip
     assert scrape.all("namespace_requeues_total") == {("agent",): 1, ("released",): 1, ("worker_lost",): 1}
     assert scrape.all("namespace_events_total") == {

@@ -1,6 +1,5 @@
 """How much memory a namespace takes in Redis: keys of which there are many are sampled, times their number."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -8,7 +7,7 @@ from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import CHUNK, RedisCore, chunks
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.errors import UnsupportedOperationError
-from lightning_store.footprint import Footprint
+from lightning_store.footprint import KINDS, Footprint
 from lightning_store.status import ROLLOUT_STATUSES
 
 SAMPLED: Final = 100
@@ -44,7 +43,7 @@ class FootprintOperations(RedisCore):
         usages: list[int | None] = []
         for chunk in chunks(keys):
             usages += await self._connections.commands([("MEMORY", "USAGE", name) for _, name, _ in chunk])
-        by_kind: defaultdict[str, float] = defaultdict(float)
+        by_kind = dict.fromkeys(KINDS, 0.0)
         for (kind, _, factor), usage in zip(keys, usages, strict=True):
             by_kind[kind] += (usage or 0) * factor
         return Footprint(reading.used, reading.capacity, by_kind)
