@@ -11,6 +11,7 @@ from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
 from lightning_store.http.calls import Calls, Gone
 from lightning_store.http.failures import failure_of
+from lightning_store.http.otlp_routes import MAX_BODY_BYTES, otlp_routes
 from lightning_store.http.protocol import (
     API_HEADER,
     API_VERSION,
@@ -131,14 +132,16 @@ def build_app(
     cors_origins: Sequence[str] | None = None,
     debug: bool = False,
     wait_limit_seconds: float = 300.0,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> FastAPI:
-    """The HTTP API over a store, below `/v1/agl`.
+    """The HTTP API over a store, below `/v1/agl`, and OTLP's routes beside it.
 
     Args:
         store: Any store; it is used on the event loop that serves the application, and not closed by it.
         cors_origins: Origins whose pages may call the API, `*` = any; None = no headers of that kind.
         debug: Put tracebacks into the answers to our own faults.
         wait_limit_seconds: Longest wait of a call; our client asks again, others get what there is.
+        max_body_bytes: Most bytes of an OTLP request, packed and unpacked.
 
     Returns:
         An application with the state `shutdown`: set it, on the loop, to end all waits.
@@ -156,6 +159,7 @@ def build_app(
     app = FastAPI(title="lightning_store", debug=debug)
     app.state.shutdown = calls.shutdown
     app.router.routes.append(Mount(PREFIX, app=answer))
+    app.router.routes.extend(otlp_routes(store, max_body_bytes=max_body_bytes))
     if cors_origins is not None:
         app.add_middleware(
             CORSMiddleware,

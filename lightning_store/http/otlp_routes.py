@@ -15,10 +15,10 @@ from lightning_store.http.otlp import IncomingSpan, incoming_spans
 from lightning_store.http.otlp_bodies import BodyTooLargeError, CorruptBodyError, UnknownEncodingError, read_body
 from lightning_store.http.otlp_ingest import store_spans
 from lightning_store.http.otlp_messages import ENCODINGS, PROTOBUF, Encoding, encoding_of
+from lightning_store.http.protocol import TRACES_PATH
 
 logger = logging.getLogger("lightning_store")
 
-TRACES_PATH: Final = "/v1/traces"
 OTHER_PATHS: Final = ("/v1/metrics", "/v1/logs", "/v1/development/profiles")
 
 MAX_BODY_BYTES: Final = 64 << 20

@@ -61,7 +61,12 @@ def assemble(plan: Plan) -> Assembled:
     """The application for a plan, with its guards around it."""
     options, places = plan.options, Places()
     served = ServedStore(plan.store, options)
-    api = build_app(served, debug=options.debug, wait_limit_seconds=options.wait_limit_seconds)
+    api = build_app(
+        served,
+        debug=options.debug,
+        wait_limit_seconds=options.wait_limit_seconds,
+        max_body_bytes=options.max_body_bytes,
+    )
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)
     app = Authentication(app, plan.tokens, options)
