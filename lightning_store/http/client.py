@@ -4,14 +4,15 @@ import asyncio
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from lightning_store.contract import DEFAULT_QUEUES, Capabilities
-from lightning_store.errors import InvalidRequestError, QueueFullError
+from lightning_store.errors import InvalidRequestError, LightningStoreError, QueueFullError
 from lightning_store.forwarding import ForwardingStore
 from lightning_store.http.checks import checked
-from lightning_store.http.protocol import CUT_HEADER, PREFIX, TRACES_PATH
+from lightning_store.http.protocol import CUT_HEADER, HAND_BACK_PATH, PREFIX, TRACES_PATH
 from lightning_store.http.routes import written
 from lightning_store.http.sending import Answer, Patience, Request, Sender
 from lightning_store.http.sessions import Sessions
@@ -22,6 +23,9 @@ from lightning_store.requests import check_positive, check_seconds
 from lightning_store.spans import Span
 
 Arguments = dict[str, Any]
+
+RESCUE_SECONDS: Final = 1.0
+"""For how long a cancelled claim waits until what it took is handed back."""
 
 _SCHEMES: Final = ("http://", "https://")
 
@@ -80,13 +84,14 @@ class LightningStoreClient(ForwardingStore):
     def _connect(self) -> None:
         self._sessions = Sessions(max_connections=self._max_connections, ssl=True)
         self._sender = Sender(self._root, self._token, self._patience, self._sessions)
+        self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for connected in ("_sessions", "_sender"):
+        for connected in ("_sessions", "_sender", "_background"):
             state.pop(connected)
         return state
 
@@ -110,6 +115,10 @@ class LightningStoreClient(ForwardingStore):
 
     async def close(self) -> None:
         """Close the connections of the running event loop. The client can be used again, and opens new ones then."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._background if task.get_loop() is loop]
+        if tasks:
+            await asyncio.wait(tasks)
         await self._sessions.close()
 
     async def invoke(self, operation: Operation, arguments: Arguments) -> Any:
@@ -134,8 +143,25 @@ class LightningStoreClient(ForwardingStore):
             body = codec.write_body(arguments)
         key = secrets.token_hex(16) if operation.mutates else None
         request = Request(operation.method, path, body, key, operation.idempotent, wait_seconds)
-        answer = await self._sender.send(request)
+        try:
+            answer = await self._sender.send(request)
+        except asyncio.CancelledError:
+            if operation.claims:  # for a moment only, because the event loop may end with the caller
+                await asyncio.wait({self._hand_back(request)}, timeout=RESCUE_SECONDS)
+            raise
         return codec.read_answer(answer.body, arguments), answer
+
+    def _hand_back(self, claim: Request) -> "asyncio.Task[None]":
+        """Begin to take back a claim that nobody wants any more; it may have been carried out, or be on its way."""
+
+        async def tell() -> None:
+            with suppress(LightningStoreError):  # then its lease has to end it
+                await self._sender.send(Request("POST", HAND_BACK_PATH, key=claim.key))
+
+        task = asyncio.ensure_future(tell())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     async def _wait(self, operation: Operation, arguments: Arguments) -> Any:
         """Ask again until there is something, or the caller's own time is over."""
