@@ -1,6 +1,6 @@
 """Sends the catalogue of malformed requests to a real server and keeps the table of what it answered:
 
-    python -m tests.http.malformed [docs/malformed-requests.md]
+python -m tests.http.malformed [docs/malformed-requests.md]
 """
 
 import asyncio
@@ -153,7 +153,9 @@ async def check(store: LightningStore) -> list[Answer]:
             wrong = [str(answer) for answer in answers if not answer.is_right]
             assert not wrong, f"{len(wrong)} wrong answers:\n" + "\n".join(wrong)
             after = await observable(server)
-            changed = [json.dumps([key, before[key], after[key]], default=str) for key in after if after[key] != before[key]]
+            changed = [
+                json.dumps([key, before[key], after[key]], default=str) for key in after if after[key] != before[key]
+            ]
             assert not changed, f"{category}: written:\n" + "\n".join(changed)
             found += answers
         number = await server.get_next_span_sequence_id(world.rollout_id, world.attempt_id)

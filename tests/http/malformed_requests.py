@@ -33,6 +33,7 @@ HUNG_UP: Final = 0
 """Stands for a connection that is closed without an answer."""
 
 _JSON: Final = {"Content-Type": "application/json"}
+_ATTEMPTS: Final = "/rollouts/{rollout_id}/attempts"
 _UNIONS: Final = (Union, types.UnionType)
 
 
@@ -342,7 +343,9 @@ def _wrong_names(world: World) -> Iterator[Malformed]:
             what = f"{field} = {name!r:.30}"
             yield Malformed("id that cannot be one", what, _post(world, "start_rollout", task), REFUSED)
             many = {"rollouts": [{"input": 1}, task]}
-            yield Malformed("id that cannot be one", f"enqueue: {what}", _post(world, "enqueue_many_rollouts", many), REFUSED)
+            yield Malformed(
+                "id that cannot be one", f"enqueue: {what}", _post(world, "enqueue_many_rollouts", many), REFUSED
+            )
         data = _post(world, "dequeue_many_rollouts", {"queues": ["train", name]})
         yield Malformed("id that cannot be one", f"queues = {name!r:.30}", data, REFUSED)
     free = ["a\nb", "\x00", "\x1b[31m", "\x7f", "x" * 513, "\ud800"]
@@ -360,10 +363,10 @@ def _wrong_names(world: World) -> Iterator[Malformed]:
             ("/resources/{}", valid_bodies(world)["add_resources"]),
         ):  # fmt: skip
             data = http("POST", API + path.format(id), json.dumps(value).encode())
-            yield Malformed("id that cannot be one", f"{path} with {id:.30}", data, REFUSED)
+            yield Malformed("id that cannot be one", f"{path} with {id:.30}", data, REFUSED | {404})
     for id in ("a%0Ab", "%00", "a%20b", "x" * 129):
         data = http("POST", f"{API}/consumers/{id}", b"{}")
-        yield Malformed("id that cannot be one", f"consumer {id:.30}", data, REFUSED)
+        yield Malformed("id that cannot be one", f"consumer {id:.30}", data, REFUSED | {404})
 
 
 def _too_large(world: World) -> Iterator[Malformed]:
@@ -403,7 +406,9 @@ def _unknown_ids(world: World) -> Iterator[Malformed]:
     for field in ("rollout_id", "attempt_id"):
         for id in ("unknown", "", "\u2603", "a\nb"):
             span = span_json(world, **{field: id})
-            yield Malformed("record that is not there", f"span: {field} = {id!r}", _post(world, "add_span", span), missing)
+            yield Malformed(
+                "record that is not there", f"span: {field} = {id!r}", _post(world, "add_span", span), missing
+            )
             data = _post(world, "add_many_spans", {"spans": [span]})
             yield Malformed("record that is not there", f"spans: {field} = {id!r}", data, missing)
     for id in ("ro-unknown", "", "\u2603"):
@@ -435,7 +440,12 @@ def _bad_queries(world: World) -> Iterator[Malformed]:
     for path, queries in table.items():
         for query in queries:
             data = http("GET", f"{API}{path}?{query}")
-            yield Malformed("bad query", f"{path.partition(world.rollout_id)[0]}?{query.replace(rollout, 'rollout_id=…')}", data, REFUSED)
+            yield Malformed(
+                "bad query",
+                f"{path.partition(world.rollout_id)[0]}?{query.replace(rollout, 'rollout_id=…')}",
+                data,
+                REFUSED,
+            )
 
 
 def _wrong_methods(world: World) -> Iterator[Malformed]:
@@ -445,7 +455,8 @@ def _wrong_methods(world: World) -> Iterator[Malformed]:
     # What looks like an id to another route has that route's methods too.
     others = {"/rollouts/search": "/rollouts/{rollout_id}", "/workers/search": "/workers/{worker_id}",
               "/rollouts/cancel": "/rollouts/{rollout_id}", "/rollouts/delete": "/rollouts/{rollout_id}",
-              "/rollouts/prune": "/rollouts/{rollout_id}", "/resources/latest": "/resources/{resources_id}"}  # fmt: skip
+              "/rollouts/prune": "/rollouts/{rollout_id}", "/resources/latest": "/resources/{resources_id}",
+              f"{_ATTEMPTS}/latest": f"{_ATTEMPTS}/{{attempt_id}}"}  # fmt: skip
     for path, methods in allowed.items():
         known = methods | allowed.get(others.get(path, ""), set())
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"} - known:
@@ -460,8 +471,12 @@ def _wrong_paths(world: World) -> Iterator[Malformed]:
         for method in ("GET", "POST"):
             data = http(method, API + path, b"{}" if method == "POST" else None)
             yield Malformed("wrong path", f"{method} {path.replace(world.rollout_id, '…')[:40]}", data, missing | {405})
-    yield Malformed("wrong path", "over-long", http("GET", f"{API}/rollouts/{'x' * 60_000}"), frozenset({400, 414, 431}))
-    yield Malformed("wrong path", "over-long query", http("GET", f"{API}/rollouts?a={'x' * 60_000}"), frozenset({400, 414, 431}))
+    yield Malformed(
+        "wrong path", "over-long", http("GET", f"{API}/rollouts/{'x' * 60_000}"), frozenset({400, 414, 431})
+    )
+    yield Malformed(
+        "wrong path", "over-long query", http("GET", f"{API}/rollouts?a={'x' * 60_000}"), frozenset({400, 414, 431})
+    )
 
 
 def _bad_encodings(world: World) -> Iterator[Malformed]:
@@ -541,7 +556,7 @@ def _otlp_garbage(world: World) -> Iterator[Malformed]:
         *((path, _otlp(good, path=path), 501) for path in ("/v1/metrics", "/v1/logs", "/v1/development/profiles")),
         *((f"{method} /v1/traces", http(method, "/v1/traces"), 405) for method in ("GET", "PUT", "DELETE", "PATCH")),
     ]  # fmt: skip
-    for place in range(0, len(good), 4):
+    for place in range(0, len(good) - 4, 4):
         # A group that is begun and never ended: refused wherever it stands on the level of the message.
         kinds.append((f"cut at {place}", _otlp(good[:place] + b"\x0b"), 400))
     for what, data, status in kinds:
