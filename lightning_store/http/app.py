@@ -13,7 +13,6 @@ from lightning_store.http.answers import Outcome
 from lightning_store.http.calls import Call, Calls, Gone
 from lightning_store.http.failures import failure_of
 from lightning_store.http.openapi import describe
-from lightning_store.http.otlp_routes import MAX_BODY_BYTES, otlp_routes
 from lightning_store.http.protocol import (
     API_HEADER,
     API_VERSION,
@@ -207,9 +206,8 @@ def build_app(
     wait_limit_seconds: float = 300.0,
     answer_seconds: float = 240.0,
     orphan_seconds: float = 5.0,
-    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> FastAPI:
-    """The HTTP API over a store, below `/v1/agl`, and OTLP's routes beside it.
+    """The HTTP API over a store, below `/v1/agl`.
 
     Args:
         store: Any store; it is used on the event loop that serves the application, and not closed by it.
@@ -219,7 +217,6 @@ def build_app(
         answer_seconds: How long answers are kept for calls that are sent again with the same key.
         orphan_seconds: How long a claim is kept for a repeat when its caller has gone away before it was answered; then
             it is handed back.
-        max_body_bytes: Most bytes of an OTLP request, packed and unpacked.
 
     Returns:
         An application with the state `shutdown`: set it, on the loop, to end all waits.
@@ -233,7 +230,6 @@ def build_app(
     app = FastAPI(title="lightning_store", debug=debug)
     app.state.shutdown = calls.shutdown
     app.router.routes.append(Mount(PREFIX, app=Api(calls, debug=debug)))
-    app.router.routes.extend(otlp_routes(store, max_body_bytes=max_body_bytes))
     app.openapi = describe  # type: ignore[method-assign]  # its own reads routes that are written as functions
     if cors_origins is not None:
         app.add_middleware(

@@ -77,7 +77,7 @@ async def _answer_traces(store: LightningStore, request: Request, max_body_bytes
     except LightningStoreError as error:
         return _store_error(encoding, error)
     if rejections.total:
-        logger.warning("OTLP spans rejected: %s", rejections)
+        logger.warning("OTLP spans rejected: %r", str(rejections))
     return Response(encoding.success(rejections.total, str(rejections)), media_type=encoding.media_type)
 
 
@@ -97,7 +97,7 @@ def _store_error(encoding: Encoding, error: LightningStoreError) -> Response:
 
 
 def _error(encoding: Encoding, status: int, message: str) -> Response:
-    logger.warning("OTLP request refused with %d: %s", status, message)
+    logger.warning("OTLP request refused with %d: %r", status, message)
     return Response(encoding.error(message), status, media_type=encoding.media_type)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 from typing_extensions import Required, TypedDict
 
 from lightning_store.contract import Unset
@@ -142,7 +142,11 @@ class Codec:
     def read_query(self, query: bytes) -> dict[str, Any]:
         """The same from a query."""
         given: dict[str, Any] = {}
-        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogatepass"):
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogatepass")
+        except ValueError as error:
+            raise InvalidRequestError(f"query: expected escapes of UTF-8 text, got {query[:200]!r}") from error
+        for name, value in pairs:
             if name in self.lists:
                 given.setdefault(name, []).append(value)
             else:
@@ -153,7 +157,7 @@ class Codec:
         arguments: dict[str, Any] = given
         return arguments
 
-    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:  # noqa: ARG002 - others need them
+    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:
         """The body of an answer."""
         return write_json(result)
 
@@ -163,7 +167,7 @@ class Codec:
         """The body of a request; the arguments in the path are left out."""
         return write_json({name: value for name, value in arguments.items() if name in self.parameters})
 
-    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:  # noqa: ARG002 - others need them
+    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:
         """What the method answers."""
         return validated(self.answer, body)
 
@@ -178,7 +182,7 @@ class PageCodec(Codec):
         fields = {"items": list[_answer_type(item)], "limit": int, "offset": int, "total": int}  # type: ignore[misc]
         return TypeAdapter(TypedDict("Page", fields))  # type: ignore[operator]
 
-    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> PaginatedResult[Any]:  # noqa: ARG002
+    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> PaginatedResult[Any]:
         """A page."""
         return constructed(PaginatedResult, validated(self.answer, body))
 
@@ -220,11 +224,11 @@ class BareCodec(Codec):
 class NumberCodec(Codec):
     """The answer is `{"sequence_id": n}`."""
 
-    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+    def write_answer(self, result: Any, arguments: Mapping[str, Any]) -> bytes:
         """See above."""
         return write_json({"sequence_id": result})
 
-    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:  # noqa: ARG002
+    def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> Any:
         """See above."""
         return read_json(body)["sequence_id"]
 

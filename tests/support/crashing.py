@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.connection import Connections
-from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.loops import PerLoop
 from tests.support.clock import START_TIME, SettableClock
 
 _PROCESSES: Final = multiprocessing.get_context("forkserver")

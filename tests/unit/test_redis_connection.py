@@ -13,7 +13,6 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from lightning_store.backends.redis.failures import is_transient, translated
-from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.settings import ConnectionSettings, settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
@@ -27,6 +26,7 @@ from lightning_store.errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from lightning_store.loops import PerLoop
 
 WRAPPED = "Error running script (call to f_34710d20d43fa272dcf23978a74b173836e50c6b): @user_script:1: @user_script: 1: "
 """How Redis 6.2 begins what a command inside of a script was refused with."""

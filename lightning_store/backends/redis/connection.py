@@ -13,12 +13,12 @@ from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.failures import is_transient, translated
-from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.sentinel import opener
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import NotReplicatedError
+from lightning_store.loops import PerLoop
 from lightning_store.observer import UNOBSERVED
 
 T = TypeVar("T")

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 from lightning_store.admission import MaxQueued
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
-from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.memory_watch import MemorySettings, MemoryWatch
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
 from lightning_store.backends.redis.settings import settings_for
@@ -19,6 +18,7 @@ from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource
 from lightning_store.contract import Capabilities
 from lightning_store.errors import InvalidRequestError
+from lightning_store.loops import PerLoop
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.observer import StoreObserver
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits

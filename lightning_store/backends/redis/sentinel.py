@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.failures import is_distrusted
-from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
+from lightning_store.loops import PerLoop
 
 if sys.version_info >= (3, 12):
     from asyncio import timeout
