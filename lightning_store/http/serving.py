@@ -24,7 +24,9 @@ from lightning_store.http.listening import BACKLOG, tls_context
 from lightning_store.http.options import ServerOptions
 from lightning_store.http.probes import Probes
 from lightning_store.http.refusals import Refusals
+from lightning_store.http.scraping import Scraping
 from lightning_store.http.tokens import Tokens
+from lightning_store.metrics.server import ServerMetrics
 from lightning_store.threaded import LightningStoreThreaded
 
 logger = logging.getLogger("lightning_store")
@@ -60,10 +62,12 @@ class Assembled:
 def assemble(plan: Plan) -> Assembled:
     """The application for a plan, with its guards around it."""
     options, places = plan.options, Places()
-    served = ServedStore(plan.store, options)
+    metrics = ServerMetrics(plan.store)
+    served = ServedStore(metrics.store, options)
     api = build_app(served, debug=options.debug, wait_limit_seconds=options.wait_limit_seconds)
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)
+    app = Scraping(app, metrics)
     app = Authentication(app, plan.tokens, options)
     app = HeaderLimit(app, options)
     probes = Probes(Refusals(app), plan.store, options.ready_seconds)
