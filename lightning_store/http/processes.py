@@ -24,6 +24,7 @@ from lightning_store.errors import LightningStoreError
 from lightning_store.exits import ExitCode
 from lightning_store.http.listening import tls_context
 from lightning_store.http.serving import Plan
+from lightning_store.metrics.server import SharedFolder
 from lightning_store.patience import Backoff
 from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS
 
@@ -86,6 +87,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._running: set[asyncio.subprocess.Process] = set()
         self._codes: list[int] = []
+        self._counting = SharedFolder()
 
     async def run(self) -> int:
         """Run the processes until told to stop.
@@ -100,6 +102,7 @@ class Supervisor:
             for process in self._running:
                 process.kill()
             self._listener.close()
+            self._counting.remove()
         return self._exit_code()
 
     def take_signals(self) -> None:
@@ -164,6 +167,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 pass_fds=(reading, listening),
+                env={**os.environ, **self._counting.environment},
                 start_new_session=True,  # Ctrl-C reaches the parent only, which forwards it: once, not twice
             )  # fmt: skip
         finally:
@@ -177,6 +181,7 @@ class Supervisor:
             return await self._until_its_end(number, process)
         finally:
             self._running.discard(process)
+            self._counting.process_ended(process.pid)
             await telling
             self.lifelines.discard(writing)
             os.close(writing)

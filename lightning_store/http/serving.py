@@ -25,7 +25,9 @@ from lightning_store.http.options import ServerOptions
 from lightning_store.http.otlp_routes import otlp_routes
 from lightning_store.http.probes import Probes
 from lightning_store.http.refusals import Refusals
+from lightning_store.http.scraping import Scraping
 from lightning_store.http.tokens import Tokens
+from lightning_store.metrics.server import ServerMetrics
 from lightning_store.threaded import LightningStoreThreaded
 
 logger = logging.getLogger("lightning_store")
@@ -61,11 +63,13 @@ class Assembled:
 def assemble(plan: Plan) -> Assembled:
     """The application for a plan, with its guards around it."""
     options, places = plan.options, Places()
-    served = ServedStore(plan.store, options)
+    metrics = ServerMetrics(plan.store)
+    served = ServedStore(metrics.store, options)
     api = build_app(served, debug=options.debug, wait_limit_seconds=options.wait_limit_seconds)
     api.router.routes.extend(otlp_routes(served, max_body_bytes=options.max_body_bytes))
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)
+    app = Scraping(app, metrics)
     app = Authentication(app, plan.tokens, options)
     app = HeaderLimit(app, options)
     probes = Probes(Refusals(app), plan.store, options.ready_seconds)

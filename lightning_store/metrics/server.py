@@ -5,9 +5,8 @@ them: then every page is the sum of all, as prometheus-client does it.
 """
 
 import os
+import shutil
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, make_asgi_app
@@ -54,24 +53,23 @@ class ServerMetrics:
         await self._page(scope, receive, send)
 
 
-@contextmanager
-def shared_folder() -> Generator[str, None, None]:
-    """A folder in which processes that are started meanwhile count together; it is gone afterwards.
+class SharedFolder:
+    """Where the processes of one server count together, for their parent, which does not count itself.
 
-    For the parent of the processes, which itself must not count.
+    Attributes:
+        environment: What the processes need in their environment.
     """
-    with tempfile.TemporaryDirectory(prefix="lightning-store-metrics-") as folder:
-        before = os.environ.get(FOLDER_VARIABLE)
-        os.environ[FOLDER_VARIABLE] = folder
-        try:
-            yield folder
-        finally:
-            if before is None:
-                del os.environ[FOLDER_VARIABLE]
-            else:
-                os.environ[FOLDER_VARIABLE] = before
 
+    def __init__(self) -> None:
+        """Make the folder."""
+        # Removed when we say so: a copy of this object in a forked process must not.
+        self._folder = tempfile.mkdtemp(prefix="lightning-store-metrics-")
+        self.environment = {FOLDER_VARIABLE: self._folder}
 
-def process_ended(pid: int, folder: str) -> None:
-    """Forget what a process that has ended had under way; what it has counted stays."""
-    mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]  # the library has no types there
+    def process_ended(self, pid: int) -> None:
+        """Forget what a process that has ended had under way; what it has counted stays."""
+        mark_process_dead(pid, self._folder)  # type: ignore[no-untyped-call]  # the library has no types there
+
+    def remove(self) -> None:
+        """Remove the folder, when no process counts there any more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
