@@ -21,6 +21,10 @@ _AUTHORITY: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _QUERY: Final = re.compile(
     r"(?P<name>[?&](?:sentinel_)?(?:user(?:name)?|password|ssl_password)=)[^&\s'\"]*", re.IGNORECASE
 )
+URL_VARIABLE: Final = "LIGHTNING_STORE_URL"
+NAMESPACE_VARIABLE: Final = "LIGHTNING_STORE_NAMESPACE"
+DEFAULT_NAMESPACE: Final = "default"
+
 _SHORTEST_SECRET: Final = 4
 """Shorter passwords are not looked for in texts: they would be found inside of words."""
 

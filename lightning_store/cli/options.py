@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from lightning_store import connect
 from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.backends.redis.store import RedisLightningStore
 
-URL_VARIABLE: Final = "LIGHTNING_STORE_URL"
-NAMESPACE_VARIABLE: Final = "LIGHTNING_STORE_NAMESPACE"
-DEFAULT_NAMESPACE: Final = "default"
+URL_VARIABLE: Final = connect.URL_VARIABLE
+NAMESPACE_VARIABLE: Final = connect.NAMESPACE_VARIABLE
+DEFAULT_NAMESPACE: Final = connect.DEFAULT_NAMESPACE
 
 T = TypeVar("T")
 
