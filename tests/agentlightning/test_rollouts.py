@@ -94,8 +94,12 @@ async def test_query_filters_sorts_and_pages(store):
     assert (page.total, page.limit, page.offset) == (3, 2, 1)
     assert [item.rollout_id for item in page] == ids[2:4]
     assert [type(item) for item in await store.query_rollouts()] == [al.AttemptedRollout, *[al.Rollout] * 3]
-    assert [item.rollout_id for item in await store.query_rollouts(sort_by="start_time", sort_order="desc")] == ids[::-1]
-    assert [item.rollout_id for item in await store.query_rollouts(rollout_ids=ids[:1], status=["preparing"])] == ids[:1]
+    assert [item.rollout_id for item in await store.query_rollouts(sort_by="start_time", sort_order="desc")] == ids[
+        ::-1
+    ]
+    assert [item.rollout_id for item in await store.query_rollouts(rollout_ids=ids[:1], status=["preparing"])] == ids[
+        :1
+    ]
     assert [item.rollout_id for item in await store.query_rollouts(rollout_id_contains=ids[2][4:])] == [ids[2]]
     either = await store.query_rollouts(status_in=["preparing"], rollout_id_in=ids[3:], filter_logic="or")
     assert [item.rollout_id for item in either] == [ids[0], ids[3]]

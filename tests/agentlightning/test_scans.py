@@ -54,7 +54,9 @@ async def call(store, method, arguments, rollout_id):
 async def test_these_calls_look_first(method):
     behind = Counting()
     rollout = await behind.behind.start_rollout(1)
-    await call(AgentLightningStore(behind, scan_debounce_seconds=0), method, SCANNING.get(method, ()), rollout.rollout_id)
+    await call(
+        AgentLightningStore(behind, scan_debounce_seconds=0), method, SCANNING.get(method, ()), rollout.rollout_id
+    )
     assert behind.scans == 1
 
 

@@ -70,7 +70,9 @@ async def test_unset_leaves_and_none_sets(store, unset):
 @ours_only
 async def test_what_is_ours_is_taken_too(store):
     """For programs that use our extensions beside Agent Lightning's calls."""
-    rollouts = await store.enqueue_many_rollouts([OurRequest(input=1, rollout_id="own"), EnqueueRolloutRequest(input=2)])
+    rollouts = await store.enqueue_many_rollouts(
+        [OurRequest(input=1, rollout_id="own"), EnqueueRolloutRequest(input=2)]
+    )
     assert rollouts[0].rollout_id == "own"
     await store.update_rollout("own", config=RolloutConfig(max_attempts=4), metadata=OUR_UNSET)
     read = await store.get_rollout_by_id("own")
@@ -91,7 +93,9 @@ class Card:
 @ours_only
 async def test_models_become_the_json_that_runners_would_see(store):
     """Upstream's store keeps the object, and its server sends it as JSON; ours keeps that JSON from the start."""
-    rollout = await store.enqueue_rollout([Task(question="6 * 7"), Card("spades"), (1, 2)], metadata={"task": Card("x")})
+    rollout = await store.enqueue_rollout(
+        [Task(question="6 * 7"), Card("spades"), (1, 2)], metadata={"task": Card("x")}
+    )
     assert rollout.input == [{"question": "6 * 7", "tries": 2}, {"suit": "spades"}, [1, 2]]
     assert rollout.metadata == {"task": {"suit": "x"}}
     (many,) = await store.enqueue_many_rollouts([EnqueueRolloutRequest(input=Task(question="?"))])
