@@ -134,7 +134,7 @@ def test_namespace_is_default_when_none_is_named(monkeypatch, redis_url):
 
 def test_no_url(monkeypatch):
     monkeypatch.delenv("LIGHTNING_STORE_URL", raising=False)
-    with pytest.raises(InvalidRequestError, match="url: .*LIGHTNING_STORE_URL"):
+    with pytest.raises(InvalidRequestError, match=r"url: .*LIGHTNING_STORE_URL"):
         AgentLightningStore()
     with pytest.raises(InvalidRequestError, match="URL"):
         AgentLightningStore(url="nonsense")
@@ -148,7 +148,7 @@ def test_both_a_store_and_a_url(redis_url):
 
 
 def test_what_is_no_store():
-    with pytest.raises(TypeError, match="expected a lightning_store.LightningStore, got InMemoryLightningStore"):
+    with pytest.raises(TypeError, match=r"expected a lightning_store\.LightningStore, got InMemoryLightningStore"):
         AgentLightningStore(al.InMemoryLightningStore())
     for seconds in (-1, float("nan"), "10"):
         with pytest.raises(InvalidRequestError, match="scan_debounce_seconds"):

@@ -140,7 +140,7 @@ async def test_update_replaces_what_is_given(store):
 
 
 async def test_update_of_an_unknown_rollout(store):
-    with pytest.raises(ValueError, match="Item.*does not exist"):
+    with pytest.raises(ValueError, match=r"Item.*does not exist"):
         await store.update_rollout("ro-unknown", status="cancelled")
 
 

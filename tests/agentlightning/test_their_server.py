@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import chain
 from typing import Any
 
 import agentlightning as al
@@ -59,5 +60,5 @@ async def test_server_and_algorithm_on_the_same_object_at_once(served):
 
     workers = [work(source, f"{name}-{n}") for name, source in (("s", server), ("c", client)) for n in range(5)]
     done = await asyncio.wait_for(asyncio.gather(*workers), 60)
-    assert sorted(sum(done, [])) == list(range(60))
+    assert sorted(chain(*done)) == list(range(60))
     assert len(await server.query_rollouts(status_in=["succeeded"])) == 60

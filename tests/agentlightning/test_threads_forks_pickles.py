@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import agentlightning as al
 import pytest
@@ -37,7 +38,7 @@ async def test_many_loops_in_many_threads_at_once(store):
             for number in range(4)
         ]
         claimed = await asyncio.gather(*runs, claim_until_empty(store, "here"))
-    assert sorted(sum(claimed, [])) == list(range(60))
+    assert sorted(chain(*claimed)) == list(range(60))
     assert len(await store.query_rollouts(status_in=["succeeded"])) == 60
 
 
@@ -88,7 +89,7 @@ async def test_forked_children_share_the_data(store):
     for child in children:
         await asyncio.to_thread(child.join, PATIENCE)
     assert [child.exitcode for child in children] == [0, 0]
-    assert sorted(sum(there, here)) == list(range(40))
+    assert sorted(chain(here, *there)) == list(range(40))
 
 
 @only("redis")

@@ -105,9 +105,9 @@ async def test_models_become_the_json_that_runners_would_see(store):
 @ours_only
 async def test_what_has_no_json_is_refused(store):
     """With the field named, before anything is written; upstream's server would fail when a runner asks for it."""
-    with pytest.raises(InvalidRequestError, match="input: expected a JSON value, got object"):
+    with pytest.raises(InvalidRequestError, match=r"input: expected a JSON value, got object"):
         await store.enqueue_rollout(object())
-    with pytest.raises(InvalidRequestError, match="metadata.a"):
+    with pytest.raises(InvalidRequestError, match=r"metadata\.a"):
         await store.start_rollout(1, metadata={"a": object()})
     assert len(await store.query_rollouts()) == 0
 
