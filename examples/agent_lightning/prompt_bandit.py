@@ -45,7 +45,8 @@ def stand_in_model(prompt: str, chance: random.Random) -> str:
 @al.rollout
 def agent(task: Task, prompt_template: al.PromptTemplate) -> float:
     """One attempt at a task; the reward is 1 for the right number alone, a little for the right one in a sentence."""
-    answer = stand_in_model(prompt_template.format(question=task["question"]), random.Random(task["seed"]))
+    chance = random.Random(task["seed"])  # noqa: S311 - a simulation
+    answer = stand_in_model(prompt_template.format(question=task["question"]), chance)
     al.emit_annotation({"prompt": prompt_template.template, "answer": answer})
     if answer == task["expected"]:
         return 1.0
@@ -89,7 +90,7 @@ async def finished(store: al.LightningStore, rollout_ids: Sequence[str]) -> list
 
 async def learn(store: al.LightningStore, rounds: int, batch: int, seed: int) -> list[float]:
     """Choose prompts for a batch of tasks, see what they earn, choose better; answers the mean reward of each round."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - a simulation
     beliefs = {name: Belief() for name in PROMPTS}
     for name, template in PROMPTS.items():
         await store.update_resources(name, {"prompt": al.PromptTemplate(template=template, engine="f-string")})

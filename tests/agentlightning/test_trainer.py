@@ -46,8 +46,8 @@ class Recorder:
         requests = [al.EnqueueRolloutRequest(input=task, mode="train") for task in range(TASKS)]
         queued = await store.enqueue_many_rollouts(requests)
         ids = [rollout.rollout_id for rollout in queued]
-        while len(done := await store.wait_for_rollouts(rollout_ids=ids, timeout=0)) < TASKS:
-            await asyncio.sleep(0.1)
+        while len(done := await store.wait_for_rollouts(rollout_ids=ids, timeout=0)) < TASKS:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # upstream's algorithms poll
         spans = [list(await store.query_spans(id, "latest")) for id in ids]
         self.seen = {
             "name": (await store.statistics())["name"],
