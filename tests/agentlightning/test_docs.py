@@ -44,14 +44,14 @@ def test_table_names_every_method_of_upstream():
 
 def test_every_operation_of_ours_is_named():
     extensions = set(OPERATIONS) - {name for name, _ in inspect.getmembers(TheirStore)}
-    assert set(re.findall(r"`(\w+)`", section("Only here").partition("Fields")[0])) - {"AgentLightningStore"} == extensions
+    assert (
+        set(re.findall(r"`(\w+)`", section("Only here").partition("Fields")[0])) - {"AgentLightningStore"} == extensions
+    )
 
 
 def test_table_names_every_route():
     server = al.LightningStoreServer(al.InMemoryLightningStore(thread_safe=True), host="127.0.0.1", port=1)
-    routes = {
-        f"{method} `{path.removeprefix('/v1/agl')}`" for path, methods in paths_of(server) for method in methods
-    }
+    routes = {f"{method} `{path.removeprefix('/v1/agl')}`" for path, methods in paths_of(server) for method in methods}
     told = {route for route in rows("Routes") if "/v1/" not in route and "/assets" not in route}
     assert told == routes
 

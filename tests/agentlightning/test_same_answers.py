@@ -37,7 +37,15 @@ OUR_STORES = {
 }
 """What upstream's server answers otherwise over our stores."""
 
-FIELDS_OF_OURS = {"queue", "group_id", "cause", "lease_seconds", "resources_version", "retry_delay_seconds", "max_worker_losses"}
+FIELDS_OF_OURS = {
+    "queue",
+    "group_id",
+    "cause",
+    "lease_seconds",
+    "resources_version",
+    "retry_delay_seconds",
+    "max_worker_losses",
+}
 """Fields that our records have besides; upstream's models ignore them."""
 
 

@@ -1,6 +1,7 @@
 """The real Trainer, runners and tracers on our stores, with every strategy that the contract names."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import agentlightning as al
@@ -117,6 +118,23 @@ def test_client_server_unmanaged_by_the_environment(monkeypatch):
     strategy = al.ClientServerExecutionStrategy(n_runners=2)
     assert strategy.managed_store is False
     check(in_a_process(lambda: train(strategy, PATH)), workers=2)
+
+
+@pytest.mark.usefixtures("variables")
+def test_roles_in_programs_of_their_own():
+    """As on two hosts: one program has the algorithm, another the runners, and only Redis between them."""
+
+    def runners() -> dict[str, Any]:
+        strategy = al.ClientServerExecutionStrategy(role="runner", n_runners=1, managed_store=False)
+        return train(strategy, PATH, max_rollouts=TASKS)
+
+    def algorithm() -> dict[str, Any]:
+        return train(al.ClientServerExecutionStrategy(role="algorithm", managed_store=False), PATH)
+
+    with ThreadPoolExecutor(1) as threads:
+        there = threads.submit(in_a_process, runners)
+        check(in_a_process(algorithm), workers=1)
+        there.result()
 
 
 def test_client_server_in_memory():
