@@ -72,7 +72,7 @@ def healthcheck(
         interval=prune_interval,
     )
     place = target(redis_url, namespace)
-    _log(log_level)
+    log_at(log_level)
     _check_access(place)
     options = HealthCheckOptions(
         redis_url=place.url,
@@ -123,7 +123,7 @@ def run(
     from lightning_store.runner.options import RunnerOptions  # noqa: PLC0415
 
     place = target(redis_url, namespace)
-    level = _log(log_level)
+    level = log_at(log_level)
     options = RunnerOptions(
         agent=agent,
         redis_url=place.url,
@@ -153,7 +153,7 @@ def _check_access(place: Target) -> None:
         check_reachable(place.url)
 
 
-def _log(level: str) -> str:
+def log_at(level: str) -> str:
     """Send logs of this level and above to standard error; the level's name."""
     name: str = one_of(level.upper(), LOG_LEVELS, "--log-level")
     logging.basicConfig(level=name, format=LOG_FORMAT)

@@ -9,19 +9,22 @@ from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.contract import LightningStore
 from lightning_store.threaded import LightningStoreThreaded
+from tests.support.http_server import ServedStore
 from tests.support.repeating import RepeatingRedisStore
 
 STORE_KINDS: Final = (
     "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis",
-    "cluster", "repeated_cluster",
+    "http_memory", "http_redis", "cluster", "repeated_cluster",
 )  # fmt: skip
-REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis"})
-WIDE: Final = frozenset({"threaded_memory", "repeated_redis"})
+REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis", "http_redis"})
+WIDE: Final = frozenset({"threaded_memory", "repeated_redis", "http_redis"})
 """Wrappers that differ from others of the suite in little; left out where time counts."""
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")
-CALLED_ONCE: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "cluster")
-ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis", "cluster")
+CALLED_ONCE: Final = (
+    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "http_memory", "http_redis", "cluster",
+)  # fmt: skip
+ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis", "http_memory", "http_redis", "cluster")
 
 
 def store_params(*kinds: str) -> list[Any]:
@@ -52,10 +55,12 @@ def redis_source(kind: str, request: pytest.FixtureRequest) -> Any:
 
 def make_backend(kind: str, source: Any, namespace: str, **options: Any) -> LightningStore:
     """A new store of this kind; on Redis it opens the namespace, in memory it starts empty."""
-    if kind in {"memory", "threaded_memory"}:
+    if kind.endswith("memory"):
         store: LightningStore = InMemoryLightningStore(**options)
     elif kind.startswith("repeated"):
         store = RepeatingRedisStore(source, namespace=namespace, **options)
     else:
         store = RedisLightningStore(source, namespace=namespace, **options)
+    if kind.startswith("http"):
+        return ServedStore(store)
     return LightningStoreThreaded(store) if kind.startswith("threaded") else store

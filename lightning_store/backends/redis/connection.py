@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.failures import is_transient, translated
-from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.sentinel import opener

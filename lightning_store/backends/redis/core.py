@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from lightning_store.admission import MaxQueued
 from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
-from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.memory_watch import MemorySettings, MemoryWatch
 from lightning_store.backends.redis.scripts import Argument, Call, Scripts, Settings
 from lightning_store.backends.redis.settings import settings_for
