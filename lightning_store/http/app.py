@@ -102,7 +102,7 @@ async def _body(receive: Receive) -> bytes:
 
 async def _refuse(scope: Scope, match: Match, send: Send) -> None:
     """An answer where there is no route."""
-    if match.allowed:
+    if match.allowed and scope["method"] != "GET":  # upstream's pages answer every GET that is no route, with 404
         allow = ", ".join(sorted(match.allowed)).encode()
         await _send(send, 405, _NOT_ALLOWED, ((b"allow", allow),), has_body=scope["method"] != "HEAD")
     else:

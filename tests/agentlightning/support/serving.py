@@ -7,6 +7,8 @@ from typing import Any
 
 from agentlightning.store.client_server import LightningStoreServer
 
+from lightning_store.http.server import LightningStoreServer as OurServer
+
 HOST = "127.0.0.1"
 
 
@@ -30,6 +32,6 @@ async def their_server(store: Any) -> AsyncIterator[LightningStoreServer]:
 
 @asynccontextmanager
 async def our_server(store: Any) -> AsyncIterator[str]:
-    """Our server over a store of ours, on this loop; yields its root URL."""
-    raise NotImplementedError
-    yield ""
+    """Our server over a store of ours, in a thread with a loop of its own; yields its root URL."""
+    async with OurServer(store) as server:
+        yield server.url
