@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from lightning_store.background import LoopThread, callable_from_any_thread
 from lightning_store.contract import LightningStore
+from lightning_store.conversion import Identity, identity_of
 from lightning_store.delivery import BUFFER_FULL, REFUSED, UNATTRIBUTED, UNAVAILABLE, Loss, approximate_bytes, deliver
-from lightning_store.scope import Identity, detached_context, identity_of
+from lightning_store.scope import detached_context
 
 logger = logging.getLogger("lightning_store")
 

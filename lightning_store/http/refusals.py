@@ -14,6 +14,7 @@ the client would see that instead of the answer."""
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 _UNAVAILABLE: Final = 503
+_TOO_SLOW: Final = 408
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer more than an error
@@ -59,7 +60,7 @@ def overloaded(detail: str) -> Refused:
 
 def too_slow(detail: str) -> Refused:
     """The request did not arrive in time."""
-    return Refused(408, detail, StoreUnavailableError)
+    return Refused(_TOO_SLOW, detail, StoreUnavailableError)
 
 
 class Refusals:
@@ -70,7 +71,7 @@ class Refusals:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        body = _Body(receive)
+        body = _Body(receive, is_held_back=_is_held_back(scope))
         answer = _Answer(send)
         try:
             await self._app(scope, body.receive, answer.send)
@@ -88,17 +89,21 @@ class Refusals:
 class _Body:
     """The body of a request, and whether all of it was read."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, *, is_held_back: bool) -> None:
         self._receive = receive
+        self._is_held_back = is_held_back
         self.is_read = False
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self._is_held_back = False
         self.is_read = self.is_read or message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
     async def discard(self) -> None:
-        """Read and drop the rest, for a moment."""
+        """Read and drop the rest, for a moment; not if the client waits for a word before it sends any."""
+        if self._is_held_back:
+            return
         try:
             await asyncio.wait_for(self._drop(), DISCARD_SECONDS)
         except asyncio.TimeoutError:
@@ -126,6 +131,11 @@ class _Answer:
         await self._send(message)
 
 
+def _is_held_back(scope: Scope) -> bool:
+    """Whether the client sends the body only if it is told to."""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+
+
 async def _refuse(refusal: Refused, body: _Body, send: Send) -> None:
     content = json.dumps({"detail": refusal.detail, "error_type": refusal.kind.code}).encode()
     headers = [
@@ -134,7 +144,8 @@ async def _refuse(refusal: Refused, body: _Body, send: Send) -> None:
         *refusal.headers,
     ]
     if not body.is_read:
-        await body.discard()
+        if refusal.status != _TOO_SLOW:
+            await body.discard()
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

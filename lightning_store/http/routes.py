@@ -132,9 +132,7 @@ _WORDS: Final = frozenset(
 
 def written(route_path: str, arguments: Mapping[str, Any]) -> str:
     """A path with its ids filled in, as it is sent."""
-    return "/".join(
-        _escaped(arguments[part[1:-1]]) if part.startswith("{") else part for part in route_path.split("/")
-    )
+    return "/".join(_escaped(arguments[part[1:-1]]) if part.startswith("{") else part for part in route_path.split("/"))
 
 
 def _escaped(id: str) -> str:

@@ -53,6 +53,7 @@ class Assembled:
     """An application, and how its waits are ended."""
 
     app: ASGIApp
+    places: Places
     stop_waits: Callable[[], None]
 
 
@@ -82,7 +83,7 @@ def assemble(plan: Plan) -> Assembled:
         probes.stop()
         api.state.shutdown.set()
 
-    return Assembled(Journal(app, writes=options.access_log), stop_waits)
+    return Assembled(Journal(app, writes=options.access_log), places, stop_waits)
 
 
 class Stoppable(Protocol):

@@ -296,7 +296,14 @@ _IRREGULAR: Final[dict[str, type[Codec]]] = {
     "get_next_span_sequence_id": NumberCodec,
     "update_worker": WorkerCodec,
 }
-_CREATES: Final = {"start_rollout", "enqueue_many_rollouts", "start_attempt", "add_resources", "add_span", "add_many_spans"}
+_CREATES: Final = {
+    "start_rollout",
+    "enqueue_many_rollouts",
+    "start_attempt",
+    "add_resources",
+    "add_span",
+    "add_many_spans",
+}
 
 
 def codec_of(operation: Operation) -> Codec:

@@ -23,6 +23,7 @@ from lightning_store.operations import OPERATIONS
 from tests.support.serving import TOKEN_OF, TOKENS, Reply, ask, send_raw
 from tests.support.until import until
 
+
 @pytest.fixture
 async def make_server():
     servers = []
@@ -275,9 +276,7 @@ class TestTls:
 
     async def test_client_certificate_is_demanded(self, make_server, tmp_path, authority):
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        server = await make_server(
-            **certify(tmp_path, authority, "127.0.0.1"), tls_client_ca=str(tmp_path / "ca.pem")
-        )
+        server = await make_server(**certify(tmp_path, authority, "127.0.0.1"), tls_client_ca=str(tmp_path / "ca.pem"))
         with pytest.raises((OSError, aiohttp.ClientError)):
             await ask(server.url, "/health", tls=trusting(authority))
         with_one = trusting(authority)
