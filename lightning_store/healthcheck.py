@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from lightning_store.connect import open_store
+from lightning_store.connect import kind_of, open_store
 from lightning_store.contract import LightningStore
 from lightning_store.errors import StoreUnavailableError
 from lightning_store.healthz import Healthz
@@ -36,9 +36,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HealthCheckOptions:
-    """What the command line can say; see `HealthCheck` for the meaning."""
+    """What the command line can say; see `HealthCheck` for the meaning.
 
-    redis_url: str = field(repr=False)
+    Attributes:
+        store_url: Where the store is; may hold a password, and is not shown.
+        eviction_memory_threshold: As the store takes it; None = its default.
+        safe_memory_threshold: As the store takes it; None = its default.
+    """
+
+    store_url: str = field(repr=False)
     namespace: str = "default"
     interval: float = DEFAULT_INTERVAL_SECONDS
     batch: int = DEFAULT_BATCH
@@ -46,7 +52,7 @@ class HealthCheckOptions:
     port: int | None = None
     host: str = DEFAULT_HOST
     retention: RetentionOptions = field(default_factory=RetentionOptions)
-    eviction_memory_threshold: float = 0.7
+    eviction_memory_threshold: float | None = None
     safe_memory_threshold: float | None = None
 
 
@@ -60,13 +66,7 @@ def run_healthcheck(options: HealthCheckOptions) -> int:
         LightningStoreError: The store refuses for good, or an option is out of bounds.
         OSError: The port cannot be listened on.
     """
-    store = open_store(
-        options.redis_url,
-        options.namespace,
-        eviction_memory_threshold=options.eviction_memory_threshold,
-        safe_memory_threshold=options.safe_memory_threshold,
-        high_water_memory_threshold=1.0,  # a daemon brings no new work
-    )
+    store = open_store(options.store_url, options.namespace, **_settings(options))
     daemon = HealthCheck(
         store, options.interval, options.batch, options.silent_seconds, options.port, options.host, options.retention
     )  # fmt: skip
@@ -80,6 +80,16 @@ def run_healthcheck(options: HealthCheckOptions) -> int:
     with stop_on_signals(daemon.stop):
         asyncio.run(run())
     return 0
+
+
+def _settings(options: HealthCheckOptions) -> dict[str, Any]:
+    thresholds = {
+        "eviction_memory_threshold": options.eviction_memory_threshold,
+        "safe_memory_threshold": options.safe_memory_threshold,
+    }
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    # A daemon brings no new work. A server has thresholds of its own, and refuses any that are given.
+    return given if kind_of(options.store_url) == "http" else {**given, "high_water_memory_threshold": 1.0}
 
 
 @dataclass

@@ -51,7 +51,7 @@ def run_here(options: RunnerOptions, before: Callable[[Runner], None] | None = N
     """
     with stop_on_signals(_exit_before_start):
         agent = load_agent(options.agent)
-        store = open_store(options.redis_url, options.namespace)
+        store = open_store(options.store_url, options.namespace)
         runner = Runner(
             store,
             agent,

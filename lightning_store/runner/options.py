@@ -14,7 +14,7 @@ class RunnerOptions:
 
     Attributes:
         agent: `package.module:agent`.
-        redis_url: Where the store is; holds a password, and is not shown.
+        store_url: Where the store is; holds a password, and is not shown.
         concurrency: Rollouts at once, per process.
         processes: Number of processes; 1 = this one.
         worker_id: As in `Runner`; with several processes, the number of the process is put behind it.
@@ -22,7 +22,7 @@ class RunnerOptions:
     """
 
     agent: str
-    redis_url: str = field(repr=False)
+    store_url: str = field(repr=False)
     namespace: str = "default"
     concurrency: int = 1
     processes: int = 1

@@ -61,8 +61,8 @@ def test_status_of_a_server_that_tells_no_figures(cli):
         admin.execute_command("ACL", "SETUSER", "figures", "reset", "on", ">hunter22", "+@all", "-info", "~*")
     url = f"redis://figures:hunter22@{cli.url.partition('@')[2]}"
 
-    assert "memory of the server  unknown" in cli("status", "--redis-url", url).out
-    assert cli("status", "--redis-url", url, "--json").json["memory"] is None
+    assert "memory of the server  unknown" in cli("status", "--store", url).out
+    assert cli("status", "--store", url, "--json").json["memory"] is None
 
 
 def test_a_right_that_is_missing_is_told(cli):
@@ -70,7 +70,7 @@ def test_a_right_that_is_missing_is_told(cli):
         admin.execute_command("ACL", "SETUSER", "timeless", "reset", "on", ">hunter22", "+@all", "-time", "~*")
     url = f"redis://timeless:hunter22@{cli.url.partition('@')[2]}"
 
-    result = cli("status", "--redis-url", url)
+    result = cli("status", "--store", url)
 
     assert result.code == 3
     assert result.err.startswith("error: Redis refused access")

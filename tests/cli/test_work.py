@@ -115,7 +115,7 @@ def test_an_agent_that_cannot_be_found_is_a_mistake_of_use(folder, agent, messag
 def test_a_server_that_does_not_let_us_in_ends_the_process(cli, folder, arguments):
     url = f"redis://:wrong-password@{cli.url.partition('@')[2]}"
 
-    result = run_process([*arguments, "--redis-url", url], cwd=folder)
+    result = run_process([*arguments, "--store", url], cwd=folder)
 
     assert result.code == 3
     assert result.err.splitlines()[-1].startswith("error: Redis at redis://***@127.0.0.1")
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_let_us_in_ends_the_process(cli, folder, argument
 
 @pytest.mark.parametrize("arguments", [["run", "doubling:agent"], ["healthcheck"]], ids=lambda words: words[0])
 def test_logs_have_no_secrets_while_the_server_is_away(folder, arguments):
-    process = start_process([*arguments, "--redis-url", "redis://:hunter22@127.0.0.1:1/0"], cwd=folder)
+    process = start_process([*arguments, "--store", "redis://:hunter22@127.0.0.1:1/0"], cwd=folder)
     try:
         log = read_until(process, "started")
     finally:

@@ -60,7 +60,7 @@ def runner(launch: Start, redis_url: str, namespace: str) -> Start:
     """Starts a runner on `store`."""
 
     def runner(agent: str, **options: Any) -> "subprocess.Popen[bytes]":
-        options = {"redis_url": redis_url, "namespace": namespace, "grace_seconds": 20.0, **options}
+        options = {"store_url": redis_url, "namespace": namespace, "grace_seconds": 20.0, **options}
         return launch("runner", agent=f"tests.support.agents:{agent}", **options)
 
     return runner
@@ -275,7 +275,7 @@ async def breakable(
 @pytest.mark.slow
 async def test_runner_and_daemon_go_on_after_a_restart_of_redis(breakable, launch, namespace, down_seconds):
     server, store = breakable
-    options = {"redis_url": server.url, "namespace": namespace}
+    options = {"store_url": server.url, "namespace": namespace}
     rollouts = await enqueue(store, 80)
     runner = launch("runner", agent="tests.support.agents:slow", concurrency=2, lease_seconds=10.0, **options)
     daemon = launch("healthcheck", interval=0.2, **options)
@@ -296,7 +296,7 @@ async def test_runner_and_daemon_go_on_after_a_restart_of_redis(breakable, launc
 async def test_runner_stops_in_time_although_redis_is_gone(breakable, launch, namespace, tmp_path):
     server, store = breakable
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
-    options = {"redis_url": server.url, "namespace": namespace, "grace_seconds": 0.2}
+    options = {"store_url": server.url, "namespace": namespace, "grace_seconds": 0.2}
     runner = launch("runner", agent="tests.support.agents:patient", **options)
     await until_running(store, rollout)
     server.kill()
@@ -306,7 +306,7 @@ async def test_runner_stops_in_time_although_redis_is_gone(breakable, launch, na
 
 async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log, redis_url, namespace, tmp_path):
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
-    daemon = launch("healthcheck", redis_url=redis_url, namespace=namespace, interval=0.5)
+    daemon = launch("healthcheck", store_url=redis_url, namespace=namespace, interval=0.5)
     process = runner("patient", lease_seconds=3.0)  # so long that it is not lost before it is killed
     await until_running(store, rollout)
     process.kill()
@@ -316,7 +316,7 @@ async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log
 
 
 async def test_daemon_goes_on_without_its_scripts(store, launch, log, redis_server, namespace):
-    daemon = launch("healthcheck", redis_url=redis_server.url, namespace=namespace, interval=0.1)
+    daemon = launch("healthcheck", store_url=redis_server.url, namespace=namespace, interval=0.1)
     await eventually(lambda: "started" in log.read_text())
     for number in (1, 2):  # nobody else settles: a rollout that starts settles others only
         await store.start_rollout("task", config=RolloutConfig(timeout_seconds=0.2))

@@ -29,7 +29,7 @@ class Daemons:
     def __init__(self, log: Path, url: str, namespace: str) -> None:
         self.kills = 0
         self._log = log
-        self._options = {"redis_url": url, "namespace": namespace, "interval": 0.2}
+        self._options = {"store_url": url, "namespace": namespace, "interval": 0.2}
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, number: int) -> None:

@@ -32,7 +32,7 @@ class Fleet:
         self.kills = 0
         self._log = log
         self._options = {
-            "agent": "tests.support.agents:slower", "redis_url": redis_url, "namespace": namespace, "concurrency": 4,
+            "agent": "tests.support.agents:slower", "store_url": redis_url, "namespace": namespace, "concurrency": 4,
             "lease_seconds": LEASE_SECONDS,
         }  # fmt: skip
         self._runners = [self._start() for _ in range(RUNNERS)]

@@ -22,7 +22,7 @@ def fleet(tmp_path: Path, redis_url: str, namespace: str) -> Iterator["subproces
     """Four processes under one parent, which starts another one for each that dies."""
     log = tmp_path / "runners.log"
     fleet = start(
-        "runner", log, agent="tests.support.agents:mortal", redis_url=redis_url, namespace=namespace,
+        "runner", log, agent="tests.support.agents:mortal", store_url=redis_url, namespace=namespace,
         processes=PROCESSES, lease_seconds=1.0,
     )  # fmt: skip
     yield fleet

@@ -11,7 +11,8 @@ from agentlightning.store.base import LightningStoreCapabilities as TheirCapabil
 from agentlightning.store.base import Unset as TheirUnset
 from agentlightning.types import Span as TheirSpan
 
-from lightning_store.connect import DEFAULT_NAMESPACE, NAMESPACE_VARIABLE, URL_VARIABLE, open_store
+from lightning_store.addresses import DEFAULT_NAMESPACE, NAMESPACE_VARIABLE, URL_VARIABLE
+from lightning_store.connect import open_store
 from lightning_store.contract import LightningStore, Unset
 from lightning_store.errors import InvalidRequestError
 from lightning_store.integrations.agentlightning.records import answer_to_theirs, argument_to_ours, span_to_ours
