@@ -5,16 +5,15 @@ from typing import Any
 
 from lightning_store.admission import MaxQueued
 from lightning_store.backends.memory.namespace_clock import NamespaceClock
-from lightning_store.backends.memory.room import RoomLine
 from lightning_store.backends.memory.spans import SpanMemory, SpanSizeEstimator
 from lightning_store.backends.memory.state import FEW, MemoryState
-from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWaits, Wait
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
 from lightning_store.contract import Capabilities
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import check_seconds
+from lightning_store.waiting import Alarm, ClaimLine, FinishWaits, RoomLine, Wait
 
 
 class MemoryCore(BaseStore):
