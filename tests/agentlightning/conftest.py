@@ -23,11 +23,12 @@ if HAS_AGENT_LIGHTNING:
         import agentlightning
 
     from lightning_store import InMemoryLightningStore, RedisLightningStore
+    from lightning_store.backends.sqlite import SQLiteLightningStore
     from lightning_store.integrations.agentlightning import AgentLightningStore
 else:
     collect_ignore_glob = ["test_*.py"]
 
-OURS = ("memory", "redis")
+OURS = ("memory", "redis", "sqlite")
 KINDS = ("upstream", *OURS)
 
 MakeStore = Callable[..., Any]
@@ -44,6 +45,9 @@ def backend(kind: str, namespace: str, request: pytest.FixtureRequest, **options
     """A store of ours to wrap."""
     if kind == "memory":
         return InMemoryLightningStore(**options)
+    if kind == "sqlite":  # no test cuts the power
+        folder = request.getfixturevalue("tmp_path")
+        return SQLiteLightningStore(folder / f"{namespace}.db", **({"synchronous": "normal"} | options))
     return RedisLightningStore(request.getfixturevalue("redis_url"), namespace=namespace, **options)
 
 

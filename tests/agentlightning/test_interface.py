@@ -66,8 +66,8 @@ async def test_capabilities_in_memory(store):
     assert store.capabilities == {"thread_safe": True, "async_safe": True, "zero_copy": False, "otlp_traces": False}
 
 
-@only("redis")
-async def test_capabilities_on_redis(store):
+@only("redis", "sqlite")
+async def test_capabilities_outside_of_the_process(store):
     """Every process sees the same data."""
     assert store.capabilities == {"thread_safe": True, "async_safe": True, "zero_copy": True, "otlp_traces": False}
 

@@ -148,7 +148,7 @@ async def test_late_success_counts_unless_someone_settled_it(store):
     assert (await store.get_rollout_by_id(started.rollout_id)).status == "succeeded"
 
 
-@only("upstream", "memory")
+@only("upstream", "memory", "sqlite")
 async def test_clock_is_the_one_of_the_process(store, monkeypatch):
     """A store with a server tells the server's time, the same for all hosts."""
     started = await store.start_rollout(1)

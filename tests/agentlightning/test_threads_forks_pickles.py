@@ -76,7 +76,7 @@ def in_child(store, results, worker_id):
     results.put(asyncio.run(claim_until_empty(store, worker_id)))
 
 
-@only("redis")
+@only("redis", "sqlite")
 async def test_forked_children_share_the_data(store):
     """Connections that were open before the fork stay the parent's, which works on meanwhile."""
     await store.enqueue_many_rollouts([al.EnqueueRolloutRequest(input=number) for number in range(40)])
@@ -92,7 +92,7 @@ async def test_forked_children_share_the_data(store):
     assert sorted(chain(here, *there)) == list(range(40))
 
 
-@only("redis")
+@only("redis", "sqlite")
 async def test_pickled_copy_shares_the_data(store):
     """As sent to Ray workers, with connections in use and attributes of the user's."""
     rollout = await store.enqueue_rollout(1)
