@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, Target, target
+from lightning_store.cli.options import SESSION, AsJson, Debug, Namespace, Target, target
 from lightning_store.cli.output import say, say_json
-from lightning_store.cli.work import LogLevel, log_at
+from lightning_store.cli.work import LogLevel, check_access, log_at
 from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def serve(
         tls_key=_text(tls_key),
         tls_client_ca=_text(tls_client_ca),
         cors_origins=tuple(cors_origin or ()),
-        debug=debug,
+        debug=SESSION.debug,
         access_log=access_log,
         max_body_bytes=body_bytes,
         max_buffered_bytes=max(body_bytes, ServerOptions.max_buffered_bytes),
@@ -111,12 +111,17 @@ def _serve(
     try:
         from lightning_store.connect import open_store  # noqa: PLC0415 - keeps `--help` fast
         from lightning_store.http.foreground import serve_here  # noqa: PLC0415
+        from lightning_store.http.listening import CannotListenError  # noqa: PLC0415
         from lightning_store.http.tokens import Tokens  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(_EXTRA, ExitCode.FAILED) from error
     tokens = Tokens(file=tokens_file) if tokens_file is not None else Tokens.from_environment()
     store = open_store(place.url, place.namespace)
-    return serve_here(store, options, tokens, workers=workers, log_level=level, started=tell)
+    try:
+        check_access(place)
+        return serve_here(store, options, tokens, workers=workers, log_level=level, started=tell)
+    except CannotListenError as error:
+        raise CommandError(f"--host, --port: {error.strerror}", ExitCode.USAGE) from error
 
 
 def _teller(place: Target, *, as_json: bool) -> Callable[[str], None]:

@@ -73,7 +73,7 @@ def healthcheck(
     )
     place = target(store_url, namespace)
     log_at(log_level)
-    _check_access(place)
+    check_access(place)
     options = HealthCheckOptions(
         store_url=place.url,
         namespace=place.namespace,
@@ -136,11 +136,11 @@ def run(
         log_level=level,
         **({"queues": tuple(queue)} if queue else {}),
     )
-    _check_access(place)
+    check_access(place)
     return run_runner(options)
 
 
-def _check_access(place: Target) -> None:
+def check_access(place: Target) -> None:
     """Refuse a wrong password at once and in one line. A server that does not answer is waited for by what follows.
 
     Raises:

@@ -3,9 +3,8 @@
 import asyncio
 import sys
 import time
-import zlib
 from array import array
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Final
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lightning_store.http.access import Places
 from lightning_store.http.options import ServerOptions
+from lightning_store.http.otlp_bodies import ENCODINGS, CorruptBodyError, Unpacker
 from lightning_store.http.protocol import PREFIX
 from lightning_store.http.refusals import bad_request, overloaded, too_slow
 
@@ -23,7 +23,6 @@ if sys.version_info >= (3, 12):
 else:
     from async_timeout import timeout
 
-_GZIP: Final = 16 + zlib.MAX_WBITS
 _STEPS: Final = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 """One level up or down, as signed bytes."""
 
@@ -34,7 +33,7 @@ _CHUNK: Final = 65_536
 class Bodies:
     """Reads the whole body of a request, and passes it on in one piece.
 
-    Below the prefix of the API a gzip body is unpacked, and the nesting of JSON checked. Elsewhere, which is where OTLP
+    Below the prefix of the API a packed body is unpacked, and the nesting of JSON checked. Elsewhere, which is where OTLP
     is, the body is passed on as it is: the answer to a bad one has to be in a form of its own there.
     """
 
@@ -49,13 +48,14 @@ class Bodies:
         self._check_length(headers)
         is_ours = scope["path"].startswith(PREFIX)
         encoding = headers.get("content-encoding", "identity").strip().lower() if is_ours else "identity"
-        if encoding not in {"identity", "gzip", ""}:
-            raise bad_request(f"content-encoding: expected gzip or none, got {encoding[:40]!r}", 415)
+        if encoding not in {"identity", "", *ENCODINGS}:
+            raise bad_request(f"content-encoding: expected {', '.join(ENCODINGS)} or none, got {encoding[:40]!r}", 415)
+        unpacker = Unpacker(encoding) if encoding in ENCODINGS else None
         with self._held() as held:
-            body = await self._read(receive, held, unpacked=encoding == "gzip")
+            body = await self._read(receive, held, unpacker)
             if is_ours:
                 check_json(body, self._options.max_json_depth)
-            if encoding == "gzip":
+            if unpacker is not None:
                 scope["headers"] = _without_encoding(scope, len(body))
             await self._app(scope, _once(body, receive), send)
 
@@ -75,27 +75,25 @@ class Bodies:
         finally:
             self._places.body_bytes -= held.bytes
 
-    async def _read(self, receive: Receive, held: "_Held", *, unpacked: bool) -> bytes:
-        pieces: list[bytes] = []
-        unpack = _Unpacking() if unpacked else None
-        most = self._options.max_body_bytes
-        wire_bytes, started = 0, time.monotonic()
+    async def _read(self, receive: Receive, held: "_Held", unpacker: Unpacker | None) -> bytes:
+        body = bytearray()
+        received, started = 0, time.monotonic()
         more = True
         while more:
-            message = await self._next(receive, started, wire_bytes)
-            piece: bytes = message.get("body", b"")
+            message = await self._next(receive, started, received)
+            packed: bytes = message.get("body", b"")
             more = message.get("more_body", False)
-            wire_bytes += len(piece)
-            room = most - held.bytes
-            if unpack is not None:
-                piece = unpack.feed(piece, room + 1)
-            if len(piece) > room or wire_bytes > most:
+            received += len(packed)
+            if received > self._options.max_body_bytes:
                 raise self._too_large()
-            held.add(len(piece))
-            pieces.append(piece)
-        if unpack is not None:
-            unpack.finish()
-        return b"".join(pieces)
+            for piece in _unpacked(packed, unpacker):
+                if len(body) + len(piece) > self._options.max_body_bytes:
+                    raise self._too_large()
+                held.add(len(piece))
+                body += piece
+        if unpacker is not None:
+            _finish(unpacker)
+        return bytes(body)
 
     async def _next(self, receive: Receive, started: float, received: int) -> Message:
         """The next piece, if it comes in time; the more has come, the more time there is."""
@@ -125,31 +123,22 @@ class _Held:
             raise overloaded("bodies under way take as much memory as they may: come again later")
 
 
-class _Unpacking:
-    """Unpacks gzip piece by piece, never more than asked for; members may follow each other."""
+def _unpacked(packed: bytes, unpacker: Unpacker | None) -> Iterator[bytes]:
+    """What the next bytes unpack to, piece by piece, so that too much is noticed before all of it is there."""
+    if unpacker is None:
+        yield packed
+        return
+    try:
+        yield from unpacker.feed(packed)
+    except CorruptBodyError as error:
+        raise bad_request(str(error)) from None
 
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
-        self._is_within = False
 
-    def feed(self, piece: bytes, most: int) -> bytes:
-        """What a piece unpacks to, at most so many bytes: the caller has to take that for too much."""
-        unpacked = bytearray()
-        while piece and len(unpacked) < most:
-            if self._member.eof:
-                self._member = zlib.decompressobj(_GZIP)
-            try:
-                unpacked += self._member.decompress(piece, most - len(unpacked))
-            except zlib.error:
-                raise bad_request("the body is not the gzip that content-encoding says") from None
-            self._is_within = not self._member.eof
-            piece = self._member.unused_data or self._member.unconsumed_tail
-        return bytes(unpacked)
-
-    def finish(self) -> None:
-        """The body is at its end; so must the gzip be."""
-        if self._is_within:
-            raise bad_request("the gzip of the body is cut off")
+def _finish(unpacker: Unpacker) -> None:
+    try:
+        unpacker.finish()
+    except CorruptBodyError as error:
+        raise bad_request(str(error)) from None
 
 
 def check_json(body: bytes, most: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from lightning_store.contract import LightningStore
 from lightning_store.exits import ExitCode
-from lightning_store.http.listening import check_exposure, listen
+from lightning_store.http.listening import check_exposure, listen, tls_context
 from lightning_store.http.options import ServerOptions
 from lightning_store.http.processes import main_process
 from lightning_store.http.server import check_shareable
@@ -43,6 +43,7 @@ def serve_here(
     check_exposure(options, has_tokens=tokens is not None)
     if workers > 1:
         check_shareable(store, "workers")
+    tls_context(options)  # told here, once, and not by each process
     listener = listen(options)
     url = options.url_at(listener.getsockname()[1])
     plan = Plan(store, options, tokens)

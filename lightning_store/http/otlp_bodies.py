@@ -6,6 +6,8 @@ from typing import Final
 
 _SLICE_BYTES: Final = 1 << 20
 _WINDOW_BITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+ENCODINGS: Final = tuple(_WINDOW_BITS)
+"""Values of `Content-Encoding` that are read."""
 
 
 class BodyTooLargeError(Exception):
@@ -58,7 +60,7 @@ async def _read_plain(chunks: AsyncIterator[bytes], limit: int) -> bytes:
 
 async def _read_packed(chunks: AsyncIterator[bytes], limit: int, encoding: str) -> bytes:
     body = bytearray()
-    unpacker = _Unpacker(encoding)
+    unpacker = Unpacker(encoding)
     async for chunk in chunks:
         for piece in unpacker.feed(chunk):
             body += piece
@@ -72,7 +74,7 @@ def _too_large(limit: int) -> str:
     return f"the body has more than {limit} bytes"
 
 
-class _Unpacker:
+class Unpacker:
     """Unpacks what it is fed, in slices; gzip may consist of several members one after the other."""
 
     def __init__(self, encoding: str) -> None:

@@ -110,15 +110,20 @@ class Supervisor:
 
     def stop(self) -> None:
         """Drain and end all processes. On the loop."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._listener.close()  # or who connects now would wait for as long as the last process drains
         for process in self._running:
-            with suppress(ProcessLookupError):
-                process.terminate()  # whatever came: SIGINT would show tracebacks of processes that are still starting
+            _terminate(process)
 
     def _on_signal(self, number: int) -> None:
         self._signals.append(number)
-        self.stop()
+        if self._stopping.is_set():
+            for process in self._running:
+                _terminate(process)  # the second one ends it at once
+        else:
+            self.stop()
 
     def _exit_code(self) -> int:
         if len(self._signals) > 1:
@@ -178,7 +183,7 @@ class Supervisor:
 
     async def _until_its_end(self, number: int, process: asyncio.subprocess.Process) -> int:
         if self._stopping.is_set():  # it came between the start and now
-            process.terminate()
+            _terminate(process)
         hearing = asyncio.ensure_future(self._hear(number, process))
         end = asyncio.ensure_future(process.wait())
         stop = asyncio.ensure_future(self._stopping.wait())
@@ -202,6 +207,16 @@ class Supervisor:
                 self._not_ready.discard(number)
                 if not self._not_ready:
                     self._has_started()
+
+
+def _terminate(process: asyncio.subprocess.Process) -> None:
+    """Send SIGTERM, whatever came: SIGINT would show tracebacks of processes that are still starting.
+
+    Not by the method for it, which looks first whether the process has ended, and takes its exit code from asyncio then.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
 
 
 def _tell(writing: int, order: Order) -> None:

@@ -83,7 +83,7 @@ class LightningStoreServer(ForwardingStore):
         self._launch, self._workers = launch, workers
         is_shareable = given.capabilities.get("thread_safe", False)
         self._store: LightningStore | None = given if is_shareable else LightningStoreThreaded(given)
-        self._capabilities = {**given.capabilities, "thread_safe": True, "async_safe": True}
+        self._capabilities: Capabilities = given.capabilities.copy()
         # Copies are clients of ours whatever tokens come and go; and what they carry says nothing about those.
         self._copy_token = None if self._tokens is None else secrets.token_hex(32)
         self._port: int | None = port or None
@@ -195,8 +195,8 @@ class LightningStoreServer(ForwardingStore):
     @property
     def capabilities(self) -> Capabilities:
         """Those of the store behind it; callable from anywhere, copies are clients, and it takes traces."""
-        capabilities = Capabilities(**self._capabilities)  # type: ignore[typeddict-item]  # it was one
-        capabilities["zero_copy"] = capabilities["otlp_traces"] = True
+        capabilities = self._capabilities.copy()
+        capabilities.update(thread_safe=True, async_safe=True, zero_copy=True, otlp_traces=True)
         return capabilities
 
     def otlp_traces_endpoint(self) -> str:

@@ -22,6 +22,7 @@ from lightning_store.http.guards import Authentication, Concurrency, HeaderLimit
 from lightning_store.http.journal import HEADER, Journal
 from lightning_store.http.listening import BACKLOG, tls_context
 from lightning_store.http.options import ServerOptions
+from lightning_store.http.otlp_routes import otlp_routes
 from lightning_store.http.probes import Probes
 from lightning_store.http.refusals import Refusals
 from lightning_store.http.tokens import Tokens
@@ -62,6 +63,7 @@ def assemble(plan: Plan) -> Assembled:
     options, places = plan.options, Places()
     served = ServedStore(plan.store, options)
     api = build_app(served, debug=options.debug, wait_limit_seconds=options.wait_limit_seconds)
+    api.router.routes.extend(otlp_routes(served, max_body_bytes=options.max_body_bytes))
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)
     app = Authentication(app, plan.tokens, options)
