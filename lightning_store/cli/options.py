@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from lightning_store import addresses
 from lightning_store.addresses import DEFAULT_NAMESPACE
 from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from lightning_store.contract import LightningStore
 
-URL_VARIABLE: Final = "LIGHTNING_STORE_URL"
-NAMESPACE_VARIABLE: Final = "LIGHTNING_STORE_NAMESPACE"
+URL_VARIABLE: Final = addresses.URL_VARIABLE
+NAMESPACE_VARIABLE: Final = addresses.NAMESPACE_VARIABLE
 
 T = TypeVar("T")
 

@@ -58,6 +58,12 @@ def _answer_type(annotation: Any) -> Any:
     return annotation
 
 
+_NEED_A_BODY: Final = frozenset({
+    "query_attempts", "query_rollouts", "query_workers", "update_attempt", "update_rollout"
+})  # fmt: skip
+"""Everything in these bodies may be left out, but not the body itself: upstream refuses that as a mistake."""
+
+
 def item_type(annotation: Any) -> Any:
     """The records of a page; None if the annotation is of no page."""
     if inspect.isclass(annotation) and issubclass(annotation, PaginatedResult):
@@ -137,7 +143,8 @@ class Codec:
         Raises:
             ValidationError: One is missing or ill-typed, or the body is no JSON.
         """
-        return self._arguments_of(validated(self.arguments, body or b"{}"))
+        may_be_missing = self.operation.name not in _NEED_A_BODY
+        return self._arguments_of(validated(self.arguments, b"{}" if may_be_missing and not body else body))
 
     def read_query(self, query: bytes) -> dict[str, Any]:
         """The same from a query."""
