@@ -52,7 +52,13 @@ def constructed(model: type[Record], fields: dict[str, Any]) -> Record:
     return record
 
 
-class RolloutConfig(BaseModel):
+class _Exact(BaseModel):
+    """A record whose JSON keeps what its free-form values hold: NaN and infinities too, as Python's own JSON does."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
+
+class RolloutConfig(_Exact):
     """Limits and retries of one rollout.
 
     Attributes:
@@ -81,7 +87,7 @@ def default_config() -> RolloutConfig:
     return constructed(RolloutConfig, {**_DEFAULT_CONFIG, "retry_condition": []})
 
 
-class Attempt(BaseModel):
+class Attempt(_Exact):
     """One execution of a rollout.
 
     Attributes:
@@ -109,7 +115,7 @@ class Attempt(BaseModel):
     resources_version: int | None = None
 
 
-class Rollout(BaseModel):
+class Rollout(_Exact):
     """One unit of work; its status summarises its latest attempt.
 
     Attributes:
@@ -148,7 +154,7 @@ class AttemptedRollout(Rollout):
         return self
 
 
-class EnqueueRolloutRequest(BaseModel):
+class EnqueueRolloutRequest(_Exact):
     """One rollout to enqueue.
 
     Attributes:
@@ -175,7 +181,7 @@ class EnqueueRolloutRequest(BaseModel):
         return value
 
 
-class Worker(BaseModel):
+class Worker(_Exact):
     """What is known of a worker. Its status is derived from its attempts, never set directly.
 
     Attributes:
@@ -194,7 +200,7 @@ class Worker(BaseModel):
     current_attempt_id: str | None = None
 
 
-class LLM(BaseModel):
+class LLM(_Exact):
     """A model endpoint that runners call."""
 
     resource_type: Literal["llm"] = "llm"
@@ -204,7 +210,7 @@ class LLM(BaseModel):
     sampling_parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-class ProxyLLM(BaseModel):
+class ProxyLLM(_Exact):
     """A model endpoint behind a proxy that attributes calls to attempts."""
 
     resource_type: Literal["proxy_llm"] = "proxy_llm"
@@ -226,7 +232,7 @@ ResourceUnion: TypeAlias = Annotated[LLM | ProxyLLM | PromptTemplate, Field(disc
 NamedResources: TypeAlias = dict[str, ResourceUnion]
 
 
-class ResourcesUpdate(BaseModel):
+class ResourcesUpdate(_Exact):
     """One snapshot of named resources.
 
     Attributes:
@@ -250,7 +256,7 @@ class PaginatedResult(BaseModel, Sequence[T_co], Generic[T_co]):
         total: All matches before paging.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 
     items: Sequence[T_co]
     limit: int

@@ -41,7 +41,8 @@ Attributes: TypeAlias = dict[str, AttributeValue]
 
 
 class _Open(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    # JSON that a span is read back from: null is no attribute.
+    model_config = ConfigDict(extra="allow", ser_json_inf_nan="constants")
 
 
 class SpanContext(_Open):

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli import audit, consumers, demo, enqueue, examine, rollouts, spans, status, up, wait, work
+from lightning_store.cli import (
+    audit,
+    consumers,
+    demo,
+    enqueue,
+    examine,
+    rollouts,
+    serve,
+    spans,
+    status,
+    up,
+    wait,
+    work,
+)
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
 from lightning_store.errors import LightningStoreError
@@ -47,6 +60,7 @@ def _root(
 
 demo.add_to(app)
 up.add_to(app)
+serve.add_to(app)
 work.add_to(app)
 enqueue.add_to(app)
 status.add_to(app)

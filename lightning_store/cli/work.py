@@ -30,7 +30,7 @@ def healthcheck(
         float, typer.Option(min=0, help="Workers without a sign of life for so long become unknown.")
     ] = 120.0,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Answer GET /healthz here; 0 = a free port.")
+        int | None, typer.Option(min=0, max=65535, help="Answer GET /healthz and GET /metrics here; 0 = a free port.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = all.")] = "127.0.0.1",
     prune_older_than: Annotated[
@@ -72,7 +72,7 @@ def healthcheck(
         interval=prune_interval,
     )
     place = target(store_url, namespace)
-    _log(log_level)
+    log_at(log_level)
     _check_access(place)
     options = HealthCheckOptions(
         store_url=place.url,
@@ -110,6 +110,13 @@ def run(
         float, typer.Option(min=0, help="Time for running agents to finish after SIGTERM; the rest is handed back.")
     ] = 30.0,
     worker_id: Annotated[str | None, typer.Option(help="Name of the workers; else host and process id.")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Answer GET /metrics here, of further processes at the next ports; 0 = free ports."
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address to answer it on; 0.0.0.0 = all.")] = "127.0.0.1",
     log_level: LogLevel = "INFO",
     store_url: StoreUrl = None,
     namespace: Namespace = None,
@@ -123,7 +130,7 @@ def run(
     from lightning_store.runner.options import RunnerOptions  # noqa: PLC0415
 
     place = target(store_url, namespace)
-    level = _log(log_level)
+    level = log_at(log_level)
     options = RunnerOptions(
         agent=agent,
         store_url=place.url,
@@ -134,6 +141,8 @@ def run(
         grace_seconds=grace_seconds,
         worker_id=worker_id,
         log_level=level,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
         **({"queues": tuple(queue)} if queue else {}),
     )
     _check_access(place)
@@ -153,7 +162,7 @@ def _check_access(place: Target) -> None:
         check_reachable(place.url)
 
 
-def _log(level: str) -> str:
+def log_at(level: str) -> str:
     """Send logs of this level and above to standard error; the level's name."""
     name: str = one_of(level.upper(), LOG_LEVELS, "--log-level")
     logging.basicConfig(level=name, format=LOG_FORMAT)

@@ -56,6 +56,8 @@ async def test_capabilities_of_each_kind(store, store_kind):
         "redis": (True, True),
         "fakeredis": (True, True),
         "threaded_redis": (True, True),
+        "http_memory": (True, True),
+        "http_redis": (True, True),
         "repeated_redis": (True, True),
         "sqlite": (True, True),
         "cluster": (True, True),

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
 from lightning_store.backends.redis.connection import Connections
-from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings

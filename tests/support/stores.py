@@ -10,21 +10,27 @@ from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.contract import LightningStore
 from lightning_store.threaded import LightningStoreThreaded
+from tests.support.http_server import ServedStore
 from tests.support.repeating import RepeatingRedisStore
 
 STORE_KINDS: Final = (
     "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis",
-    "sqlite", "cluster", "repeated_cluster",
+    "sqlite", "http_memory", "http_redis", "cluster", "repeated_cluster",
 )  # fmt: skip
-REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis"})
-WIDE: Final = frozenset({"threaded_memory", "repeated_redis"})
+REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis", "http_redis"})
+WIDE: Final = frozenset({"threaded_memory", "repeated_redis", "http_redis"})
 """Wrappers that differ from others of the suite in little; left out where time counts."""
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")
-IN_PROCESS: Final = frozenset({"memory", "threaded_memory"})
+IN_PROCESS: Final = frozenset({"memory", "threaded_memory", "http_memory"})
 """Stores whose data lies in the object itself."""
-CALLED_ONCE: Final = ("memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "sqlite", "cluster")
-ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis", "sqlite", "cluster")
+CALLED_ONCE: Final = (
+    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "sqlite", "http_memory", "http_redis",
+    "cluster",
+)  # fmt: skip
+ANY_THREAD: Final = (
+    "redis", "threaded_memory", "threaded_redis", "sqlite", "http_memory", "http_redis", "cluster",
+)  # fmt: skip
 ANY_PROCESS: Final = ("redis", "threaded_redis", "sqlite", "cluster")
 
 
@@ -72,4 +78,6 @@ def make_backend(kind: str, source: Any, namespace: str, **options: Any) -> Ligh
         store = RepeatingRedisStore(source, namespace=namespace, **options)
     else:
         store = RedisLightningStore(source, namespace=namespace, **options)
+    if kind.startswith("http"):
+        return ServedStore(store)
     return LightningStoreThreaded(store) if kind.startswith("threaded") else store

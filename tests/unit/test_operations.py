@@ -50,6 +50,22 @@ def test_what_waits_has_a_timeout():
     assert waiting == {name for name, row in OPERATIONS.items() if "timeout" in row.signature.parameters}
 
 
+def test_readers_may_call_exactly_what_changes_nothing():
+    assert {name for name, row in OPERATIONS.items() if row.role == "read"} == {
+        name for name, row in OPERATIONS.items() if not row.mutates
+    }
+
+
+def test_runners_may_call_what_works_on_an_attempt_and_no_more():
+    """Written out: whoever adds a row has to say here whether agents may call it."""
+    assert {name for name, row in OPERATIONS.items() if row.role == "runner"} == {
+        "dequeue_rollout", "dequeue_many_rollouts", "start_attempt", "update_attempt", "release_attempt", "renew",
+        "add_span", "add_many_spans", "add_otel_span", "get_next_span_sequence_id", "get_many_span_sequence_ids",
+        "update_worker",
+    }  # fmt: skip
+    assert {row.role for row in OPERATIONS.values()} == {"read", "runner", "admin"}
+
+
 async def test_every_operation_is_forwarded_with_the_given_arguments_by_name():
     store = Recorder()
     for name, operation in OPERATIONS.items():

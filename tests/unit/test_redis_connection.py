@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from lightning_store.backends.redis.failures import is_transient, translated
-from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.settings import ConnectionSettings, settings_for
 from lightning_store.backends.redis.store import RedisLightningStore

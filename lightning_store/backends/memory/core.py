@@ -78,6 +78,7 @@ class MemoryCore(BaseStore):
             MemoryThresholds(eviction_memory_threshold, safe_memory_threshold, high_water_memory_threshold),
             estimator=span_size_estimator,
             capacity_bytes=memory_capacity_bytes,
+            on_evict=self._on_evict,
         )
         self._is_closed = False
 
@@ -127,6 +128,9 @@ class MemoryCore(BaseStore):
         """Settle what came due while somebody waits; no trace if nothing did, as when a clock stands still."""
         if self._seconds_left() <= 0:
             self._state.settle_all(self._time.note())
+
+    def _on_evict(self, rollouts: int) -> None:
+        self._observer.evicted(rollouts)
 
     def _on_finish(self, rollout_id: str) -> None:
         self._finish_waits.finished(rollout_id)

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from redis import exceptions as redis_errors
@@ -12,6 +11,7 @@ from lightning_store.backends.redis.failures import is_misplaced
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.backends.redis.turns import Turns
+from lightning_store.loops import hang_up
 
 if sys.version_info >= (3, 12):
     from asyncio import timeout
@@ -107,7 +107,7 @@ class Pool:
             connection._reader = connection._writer = None  # noqa: SLF001 - or it complains when it is collected
             transport = getattr(writer, "transport", None)
             if transport is not None:
-                _abort(transport)
+                hang_up(transport)
 
     def _new(self) -> Any:
         connection = self._settings.connection()
@@ -147,16 +147,3 @@ async def _answer(connection: Any) -> Any:
         return await connection.read_response(disable_decoding=True)
     except redis_errors.ResponseError as error:
         return error
-
-
-def _abort(transport: Any) -> None:
-    """Close a transport whose loop is closed; with TLS, the one below it has the socket."""
-    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-    if below is not None:
-        _abort(below)  # first: Python 3.10 does not take the one above for closed when this one complains
-    sock = getattr(transport, "_sock", None)
-    with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
-        transport.abort()
-    if sock is not None:
-        transport._sock = None  # noqa: SLF001 - or it complains when it is collected
-        sock.close()

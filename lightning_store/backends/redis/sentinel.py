@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.failures import is_distrusted
-from lightning_store.backends.redis.loops import PerLoop
+from lightning_store.loops import PerLoop
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings

@@ -1,10 +1,11 @@
-"""Values that belong to one event loop."""
+"""Values that belong to one event loop, and sockets that outlive theirs."""
 
 import asyncio
 import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -63,3 +64,16 @@ class PerLoop(Generic[T]):
         if self._discard is not None:
             for value in values:
                 self._discard(value)
+
+
+def hang_up(transport: Any) -> None:
+    """Close a transport whose loop is closed; with TLS, the one below it has the socket."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    if below is not None:
+        hang_up(below)  # first: Python 3.10 does not take the one above for closed when this one complains
+    sock = getattr(transport, "_sock", None)
+    with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
+        transport.abort()
+    if sock is not None:
+        transport._sock = None  # noqa: SLF001 - or it complains when it is collected
+        sock.close()

@@ -1,0 +1,214 @@
+"""The store on the other side of an HTTP connection."""
+
+import asyncio
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from lightning_store.contract import DEFAULT_QUEUES, Capabilities
+from lightning_store.errors import InvalidRequestError, QueueFullError
+from lightning_store.forwarding import ForwardingStore
+from lightning_store.http.checks import checked
+from lightning_store.http.protocol import CUT_HEADER, PREFIX, TRACES_PATH
+from lightning_store.http.routes import written
+from lightning_store.http.sending import Answer, Patience, Request, Sender
+from lightning_store.http.sessions import Sessions
+from lightning_store.http.wire import CODECS
+from lightning_store.operations import OPERATIONS, Operation
+from lightning_store.records import AttemptedRollout, EnqueueRolloutRequest, Rollout
+from lightning_store.requests import check_positive, check_seconds
+from lightning_store.spans import Span
+
+Arguments = dict[str, Any]
+
+_SCHEMES: Final = ("http://", "https://")
+
+
+class LightningStoreClient(ForwardingStore):
+    """A store behind a `LightningStoreServer`, or behind the server of Agent Lightning 0.3.
+
+    Every call is repeated until it is answered: our server knows a repeat by its key, so that it takes effect once. With
+    another server, calls are repeated only if that does no harm. Errors are those of the store behind the server.
+
+    Callable from any thread, event loop and process; connections are opened when first used, one session per loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        request_seconds: float = 30.0,
+        connect_seconds: float = 5.0,
+        wait_seconds: float = 60.0,
+        retry_seconds: float = 30.0,
+        retry_delays: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0),
+        health_seconds: float | None = 2.0,
+        max_connections: int = 100,
+    ) -> None:
+        """Make a client; nothing is sent before its first call.
+
+        Args:
+            url: `http://host:port` or `https://host:port`, without the prefix of the API, or with it.
+            token: Bearer token; None = none.
+            request_seconds: Longest time for one try of a call, without what the call itself waits for.
+            connect_seconds: Longest time to connect.
+            wait_seconds: Longest wait of one request; longer waits are several requests.
+            retry_seconds: For how long a call is repeated before StoreUnavailableError; 0 = it is not.
+            retry_delays: Seconds before each repeat; the last one goes on. Each is varied by half.
+            health_seconds: Before a repeat the server is asked whether it lives, for so long; None = it is not asked.
+            max_connections: Most connections per event loop; further calls wait for one.
+
+        Raises:
+            InvalidRequestError: An argument cannot be accepted.
+        """
+        self._root = _root(url)
+        self._token = token
+        self._patience = Patience(
+            request_seconds=check_positive(request_seconds, "request_seconds"),
+            connect_seconds=check_positive(connect_seconds, "connect_seconds"),
+            retry_seconds=check_seconds(retry_seconds, "retry_seconds"),
+            retry_delays=tuple(check_seconds(delay, "retry_delays") for delay in retry_delays) or (0.0,),
+            health_seconds=None if health_seconds is None else check_positive(health_seconds, "health_seconds"),
+        )
+        self._wait_seconds = check_positive(wait_seconds, "wait_seconds")
+        self._max_connections = max_connections
+        self._connect()
+
+    def _connect(self) -> None:
+        self._sessions = Sessions(max_connections=self._max_connections, ssl=True)
+        self._sender = Sender(self._root, self._token, self._patience, self._sessions)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._root!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for connected in ("_sessions", "_sender"):
+            state.pop(connected)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
+
+    @property
+    def url(self) -> str:
+        """The server, without the prefix of the API."""
+        return self._root
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything: callable from anywhere, copies see the same data, and the server takes traces."""
+        return Capabilities(thread_safe=True, async_safe=True, zero_copy=True, otlp_traces=True)
+
+    def otlp_traces_endpoint(self) -> str:
+        """Where the server takes OTLP traces."""
+        return self._root + TRACES_PATH
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop. The client can be used again, and opens new ones then."""
+        await self._sessions.close()
+
+    async def invoke(self, operation: Operation, arguments: Arguments) -> Any:
+        """Carry out one operation at the server."""
+        composed = _COMPOSED.get(operation.name)
+        if composed is not None:
+            return await composed(self, arguments)
+        arguments = checked(operation.name, arguments)
+        if operation.waits:
+            return await self._wait(operation, arguments)
+        return (await self._call(operation, arguments))[0]
+
+    async def _call(self, operation: Operation, arguments: Arguments, wait_seconds: float = 0.0) -> tuple[Any, Answer]:
+        codec = CODECS[operation.name]
+        assert operation.method is not None and operation.path is not None  # noqa: S101, PT018 - it has a route
+        path = written(operation.path, arguments)
+        body = None
+        if operation.method == "GET":
+            query = {name: value for name, value in arguments.items() if name in codec.parameters and value is not None}
+            path = f"{path}?{urlencode(query, errors='surrogatepass')}" if query else path
+        else:
+            body = codec.write_body(arguments)
+        key = secrets.token_hex(16) if operation.mutates else None
+        request = Request(operation.method, path, body, key, operation.idempotent, wait_seconds)
+        answer = await self._sender.send(request)
+        return codec.read_answer(answer.body, arguments), answer
+
+    async def _wait(self, operation: Operation, arguments: Arguments) -> Any:
+        """Ask again until there is something, or the caller's own time is over."""
+        loop = asyncio.get_running_loop()
+        timeout = arguments.get("timeout", operation.signature.parameters["timeout"].default)
+        until = loop.time() + (math.inf if timeout is None else max(0.0, timeout))
+        while True:
+            left = max(0.0, until - loop.time())
+            seconds = min(left, self._wait_seconds)
+            try:
+                result, answer = await self._call(operation, {**arguments, "timeout": seconds}, seconds)
+            except QueueFullError:
+                if loop.time() >= until:
+                    raise
+                continue
+            if loop.time() >= until or not _is_empty(operation, result, answer, is_last=seconds >= left):
+                return result
+
+
+def _is_empty(operation: Operation, result: Any, answer: Answer, *, is_last: bool) -> bool:
+    """Whether a wait has brought nothing and has to go on."""
+    if is_last and CUT_HEADER not in answer.headers:
+        return False
+    if operation.name == "wait_for_rollouts":
+        return True
+    return not (result.items if operation.name == "completions" else result)
+
+
+# -- operations that have no route of their own --------------------------------------------------------------------------
+
+
+async def _enqueue_rollout(client: LightningStoreClient, arguments: Arguments) -> Rollout:
+    wait = {"timeout": arguments.pop("timeout")} if "timeout" in arguments else {}
+    return (await client.enqueue_many_rollouts([EnqueueRolloutRequest(**arguments)], **wait))[0]
+
+
+async def _dequeue_rollout(client: LightningStoreClient, arguments: Arguments) -> AttemptedRollout | None:
+    arguments.setdefault("queues", DEFAULT_QUEUES)
+    claimed = await client.dequeue_many_rollouts(limit=1, **arguments)
+    return claimed[0] if claimed else None
+
+
+async def _add_span(client: LightningStoreClient, arguments: Arguments) -> Span | None:
+    stored = await client.add_many_spans([arguments["span"]])
+    return stored[0] if stored else None
+
+
+async def _add_otel_span(client: LightningStoreClient, arguments: Arguments) -> Span | None:
+    number = arguments.get("sequence_id")
+    span = Span.from_opentelemetry(
+        arguments["readable_span"], arguments["rollout_id"], arguments["attempt_id"], number or 0
+    )
+    stored = await client.add_many_spans([span], renumber=number is None)
+    return stored[0] if stored else None
+
+
+async def _next_number(client: LightningStoreClient, arguments: Arguments) -> int:
+    return (await client.get_many_span_sequence_ids([(arguments["rollout_id"], arguments["attempt_id"])]))[0]
+
+
+_COMPOSED: Final[dict[str, Callable[[LightningStoreClient, Arguments], Awaitable[Any]]]] = {
+    "enqueue_rollout": _enqueue_rollout,
+    "dequeue_rollout": _dequeue_rollout,
+    "add_span": _add_span,
+    "add_otel_span": _add_otel_span,
+    "get_next_span_sequence_id": _next_number,
+}
+assert set(_COMPOSED) <= set(OPERATIONS)  # noqa: S101 - names of the table
+
+
+def _root(url: str) -> str:
+    """The URL of a server without the prefix of the API."""
+    root = url.rstrip("/").removesuffix(PREFIX)
+    if not isinstance(url, str) or not url.startswith(_SCHEMES) or len(root.partition("://")[2]) == 0:
+        raise InvalidRequestError("url: expected http://host:port or https://host:port")
+    return root

@@ -1,0 +1,174 @@
+"""Sends requests until they are answered: time limits, repeats and their delays, and a look at the server's health."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from lightning_store.errors import LightningStoreError, StoreUnavailableError
+from lightning_store.http.failures import error_of
+from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, KEY_HEADER, PREFIX
+from lightning_store.http.sessions import Sessions
+
+_SUCCESS: Final = range(200, 300)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Time limits of a client, in seconds.
+
+    Attributes:
+        request_seconds: Longest time for one try, without what the call itself waits for at the server.
+        connect_seconds: Longest time to connect, within that.
+        retry_seconds: For how long a call is repeated.
+        retry_delays: Pauses before the repeats; the last one goes on. Each is varied by half.
+        health_seconds: Before a repeat the server is asked whether it lives, for so long; None = it is not asked.
+    """
+
+    request_seconds: float = 30.0
+    connect_seconds: float = 5.0
+    retry_seconds: float = 30.0
+    retry_delays: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0)
+    health_seconds: float | None = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call as it is sent.
+
+    Attributes:
+        path: Below the prefix, with its escapes and query.
+        body: JSON; None = no body.
+        key: The same for each try; None where a repeat does no harm.
+        is_safe: A repeat does no harm even if the server knows nothing of keys.
+        wait_seconds: How long the call may wait at the server.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = None
+    key: str | None = None
+    is_safe: bool = True
+    wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Sender:
+    """Sends the requests of one client to one server.
+
+    Attributes:
+        is_ours: Whether the server is one of ours, which knows keys; None before it has answered.
+    """
+
+    def __init__(self, root: str, token: str | None, patience: Patience, sessions: Sessions) -> None:
+        """Set up; nothing is sent.
+
+        Args:
+            root: URL of the server without the prefix of the API.
+            token: Bearer token; None = none.
+            patience: Time limits.
+            sessions: Where connections come from.
+        """
+        self.is_ours: bool | None = None
+        self._api = root + PREFIX
+        self._patience = patience
+        self._sessions = sessions
+        self._headers = {API_HEADER: API_VERSION, **({} if token is None else {"Authorization": f"Bearer {token}"})}
+
+    async def send(self, request: Request) -> Answer:
+        """The answer to a request, which is repeated until there is one.
+
+        Raises:
+            LightningStoreError: What the server says.
+            StoreUnavailableError: No answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience.retry_seconds
+        tries = 0
+        while True:
+            problem: Any
+            try:
+                answer = await self._try(request)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                problem = error
+                was_received = not isinstance(error, aiohttp.ClientConnectorError)
+            else:
+                if answer.status in _SUCCESS:
+                    return answer
+                error_told = error_of(answer.status, answer.body, answer.headers)
+                if error_told is not None:
+                    raise error_told
+                problem, was_received = f"HTTP {answer.status}", True
+            pause = self._pause(tries)
+            tries += 1
+            if loop.time() + pause >= until:
+                raise self._unavailable(problem) from _cause(problem)
+            await asyncio.sleep(pause)
+            await self._revived(until)
+            if was_received and not self.is_ours and not request.is_safe:
+                raise self._unavailable(f"{problem}; the call may have taken effect") from _cause(problem)
+
+    async def ask_health(self) -> bool:
+        """Whether the server lives; also finds out whether it is one of ours."""
+        seconds = self._patience.health_seconds or self._patience.connect_seconds
+        try:
+            return (await self._exchange(Request("GET", "/health"), seconds)).status in _SUCCESS
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
+            return False
+
+    async def _revived(self, until: float) -> None:
+        """Returns when the server lives again, or the time is over."""
+        loop = asyncio.get_running_loop()
+        tries = 0
+        if self._patience.health_seconds is None and self.is_ours is not None:
+            return
+        while not await self.ask_health() and loop.time() + (pause := self._pause(tries)) < until:
+            await asyncio.sleep(pause)
+            tries += 1
+
+    def _pause(self, tries: int) -> float:
+        delays = self._patience.retry_delays
+        return delays[min(tries, len(delays) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311 - jitter needs no secrecy
+
+    def _unavailable(self, problem: object) -> LightningStoreError:
+        text = str(problem) or type(problem).__name__
+        return StoreUnavailableError(f"{self._api}: {text}")
+
+    async def _try(self, request: Request) -> Answer:
+        return await self._exchange(request, self._patience.request_seconds + request.wait_seconds)
+
+    async def _exchange(self, request: Request, seconds: float) -> Answer:
+        headers = self._headers
+        if request.key is not None or request.body is not None:
+            headers = dict(headers)
+            if request.key is not None:
+                headers[KEY_HEADER] = request.key
+            if request.body is not None:
+                headers["Content-Type"] = JSON_TYPE
+        async with self._sessions.get().request(
+            request.method,
+            URL(self._api + request.path, encoded=True),
+            data=request.body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=self._patience.connect_seconds),
+        ) as response:
+            body = await response.read()
+            self.is_ours = API_HEADER in response.headers
+            return Answer(response.status, body, response.headers)
+
+
+def _cause(problem: object) -> BaseException | None:
+    return problem if isinstance(problem, BaseException) else None

@@ -1,0 +1,106 @@
+"""One real HTTP server for all tests of a process: each test's application lies under a path of its own."""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import uvicorn
+
+from lightning_store.contract import LightningStore
+from lightning_store.http.app import build_app
+from lightning_store.http.client import LightningStoreClient
+from tests.support.until import wait_until
+
+T = TypeVar("T")
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class SharedServer:
+    """uvicorn on a thread of its own and a free loopback port, with any number of applications.
+
+    Attributes:
+        loop: Where they run.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._apps: dict[str, App] = {}
+        config = uvicorn.Config(
+            self._dispatch, host="127.0.0.1", port=0, log_level="error", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=1, interface="asgi3",
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="shared-http-server", daemon=True)
+
+    def start(self) -> None:
+        """Listen."""
+        self._thread.start()
+        wait_until(lambda: self._server.started)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._server.should_exit = True
+        self._thread.join(30)
+
+    def mount(self, app: App) -> str:
+        """Serve an application; its URL."""
+        name = secrets.token_hex(4)
+        self._apps[name] = app
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}/{name}"
+
+    def unmount(self, url: str) -> None:
+        """Serve it no more."""
+        del self._apps[url.rpartition("/")[2]]
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry something out where the applications run."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_until_complete(self._server.serve())
+        finally:
+            self.loop.close()
+
+    async def _dispatch(self, scope: Any, receive: Any, send: Any) -> None:
+        name = scope["path"].split("/")[1]
+        await self._apps[name]({**scope, "root_path": f"/{name}"}, receive, send)
+
+
+_SERVERS: Final[list[SharedServer]] = []
+
+
+def shared_server() -> SharedServer:
+    """The server of this process, started when first asked for; it ends with the process."""
+    if not _SERVERS:
+        _SERVERS.append(SharedServer())
+        _SERVERS[0].start()
+    return _SERVERS[0]
+
+
+class ServedStore(LightningStoreClient):
+    """A client of a store that is served by this process.
+
+    Attributes:
+        store: The store behind the server.
+    """
+
+    def __init__(self, store: LightningStore, **options: Any) -> None:
+        self.store = store
+        self._served_by = shared_server()
+        app = build_app(store, **options)
+        super().__init__(self._served_by.mount(app))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in {"store", "_served_by"}}
+
+    async def close(self) -> None:
+        """Close the client, and the store where it is used."""
+        await super().close()
+        close: Any = getattr(getattr(self, "store", None), "close", None)
+        if close is not None:
+            await self._served_by.run(close())
