@@ -10,7 +10,8 @@ import hypothesis
 import pytest
 
 from lightning_store.addresses import DEFAULT_NAMESPACE
-from tests.support.places import Place
+from lightning_store.connect import TOKEN_VARIABLE
+from tests.support.places import Place, served_memory
 from tests.support.redis_cluster import ClusterUnderTest
 from tests.support.redis_server import RedisUnderTest
 from tests.support.stores import STORE_KINDS
@@ -82,11 +83,23 @@ def place_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(place_kind: str, request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> Place:
+def place(
+    place_kind: str,
+    request: pytest.FixtureRequest,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
     """Where the store of this test is; nothing is there yet."""
     if place_kind == "sqlite":
-        return Place(f"sqlite:///{tmp_path / 'store.db'}", DEFAULT_NAMESPACE)
-    return Place(request.getfixturevalue("redis_url"), namespace)
+        yield Place(f"sqlite:///{tmp_path / 'store.db'}", DEFAULT_NAMESPACE)
+    elif place_kind == "http":
+        token = secrets.token_urlsafe()
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+        with served_memory(token) as url:
+            yield Place(url, DEFAULT_NAMESPACE)
+    else:
+        yield Place(request.getfixturevalue("redis_url"), namespace)
 
 
 @pytest.fixture

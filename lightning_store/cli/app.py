@@ -24,7 +24,7 @@ from lightning_store.cli import (
 )
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
-from lightning_store.errors import LightningStoreError
+from lightning_store.errors import AccessDeniedError, LightningStoreError
 from lightning_store.exits import CommandError, ExitCode, exit_code_of
 
 app = typer.Typer(
@@ -122,6 +122,10 @@ def _usage_error(error: Exception) -> tuple[str, ExitCode] | None:
 
 def _other_error(error: Exception) -> tuple[str, ExitCode]:
     message, code = str(error) or type(error).__name__, exit_code_of(error)
+    if isinstance(error, AccessDeniedError) and (SESSION.url or "").startswith(("http://", "https://")):
+        from lightning_store.connect import TOKEN_VARIABLE  # noqa: PLC0415 - keeps `--help` fast
+
+        return f"{message} (the token for a server is read from {TOKEN_VARIABLE})", code
     if isinstance(error, CommandError | LightningStoreError):
         return message, code
     return f"{type(error).__name__}: {message} (`--debug` shows the traceback)", code

@@ -4,6 +4,7 @@ import redis
 
 from lightning_store.contract import LightningStore
 from tests.support.factories import claim, requests_for
+from tests.support.places import ALL_PLACES, on_places
 
 
 async def some_work(store: LightningStore) -> None:
@@ -49,6 +50,7 @@ def test_status_as_json_has_no_secrets(cli):
     assert cli.url.split("@")[0].split(":")[-1] not in result.out
 
 
+@on_places(*ALL_PLACES)
 def test_status_of_a_new_namespace_is_all_zero(cli):
     result = cli("status", "--json")
 

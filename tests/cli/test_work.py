@@ -13,6 +13,7 @@ import pytest
 from lightning_store.contract import LightningStore
 from tests.support.command_line import CommandLine, run_process, start_process
 from tests.support.factories import claim, requests_for, status_of
+from tests.support.places import ALL_PLACES, on_places
 
 AGENT = """
 def agent(rollout, resources, tracer):
@@ -65,6 +66,7 @@ def stop(process: "subprocess.Popen[str]") -> int:
     return process.returncode
 
 
+@on_places(*ALL_PLACES)
 @pytest.mark.parametrize("options", [[], ["--concurrency", "3", "--processes", "2", "--worker-id", "box"]], ids=len)
 def test_run_works_on_rollouts_until_sigterm(cli, start, options):
     ids = [rollout.rollout_id for rollout in cli.on_store(lambda s: s.enqueue_many_rollouts(requests_for([1, 2, 3])))]
@@ -135,6 +137,7 @@ def test_logs_have_no_secrets_while_the_server_is_away(folder, arguments):
     assert "hunter22" not in log
 
 
+@on_places(*ALL_PLACES)
 def test_healthcheck_settles_what_is_late(cli, start):
     async def lose(store: LightningStore) -> str:
         await store.enqueue_rollout(1, rollout_id="lost")

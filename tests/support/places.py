@@ -1,14 +1,20 @@
 """Where the store of a test is: what commands and processes are told, whatever the kind."""
 
+import asyncio
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.connect import kind_of, open_store
 from lightning_store.contract import LightningStore
+from lightning_store.http.server import LightningStoreServer
 
-PLACE_KINDS: Final = ("redis", "sqlite")
+ALL_PLACES: Final = ("redis", "sqlite", "http")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,18 @@ class Place:
     def open(self, **settings: Any) -> LightningStore:
         """A new store object on it; the caller closes it."""
         return open_store(self.url, self.namespace, **settings)
+
+
+@contextmanager
+def served_memory(token: str) -> Generator[str, None, None]:
+    """A server of a store in memory, on a thread; its URL. It lets in whoever has the token."""
+    server = LightningStoreServer(InMemoryLightningStore(), tokens=[("admin", token)])
+    with ThreadPoolExecutor(1) as thread:  # which has no event loop, whatever the test has
+        thread.submit(asyncio.run, server.start()).result()
+        try:
+            yield server.url
+        finally:
+            thread.submit(asyncio.run, server.close()).result()
 
 
 def on_places(*kinds: str) -> pytest.MarkDecorator:

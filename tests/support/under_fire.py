@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.errors import NotFoundError
@@ -120,7 +120,7 @@ class Hand:
     async def end(self) -> None:
         """Report how an attempt ended."""
         held = self._held.pop(self._chance.randrange(len(self._held)))
-        status = "failed" if self._chance.random() < 0.1 else "succeeded"
+        status: Literal["failed", "succeeded"] = "failed" if self._chance.random() < 0.1 else "succeeded"
 
         async def call() -> Any:
             attempt = await self._store.update_attempt(held.rollout_id, held.attempt.attempt_id, status=status)

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightning_store.connect import check_url, kind_of, open_store, redact, sqlite_path
 from lightning_store.errors import InvalidRequestError, MissingExtraError, StoreUnavailableError
@@ -122,3 +124,29 @@ def test_a_connection_that_is_lost_is_a_store_that_is_unavailable(private_redis)
 
     with pytest.raises(StoreUnavailableError, match=r"redis://\*\*\*@127.0.0.1"):
         lose_it()
+
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "sqlite", "http", "https", "memory", "ftp", "")
+AFTER_THE_SCHEME = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("/:@?#[]%,.=&"), max_size=40)
+
+
+def refusal_of(url: str) -> str | None:
+    try:
+        check_url(url)
+    except InvalidRequestError as error:
+        return str(error)
+    return None
+
+
+@given(st.sampled_from(SCHEMES), AFTER_THE_SCHEME)
+def test_any_url_is_accepted_or_refused_in_our_words(scheme, rest):
+    for url in (rest, f"{scheme}://{rest}"):
+        refusal = refusal_of(url)
+        assert refusal is None or "expected" in refusal
+
+
+@given(st.sampled_from([scheme for scheme in SCHEMES if scheme]), AFTER_THE_SCHEME)
+def test_password_of_any_url_is_never_shown(scheme, rest):
+    url = f"{scheme}://user:hunter22@{rest}"
+    assert "hunter22" not in (refusal_of(url) or "")
+    assert "hunter22" not in redact(f"{url} is not there")
