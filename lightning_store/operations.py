@@ -41,13 +41,30 @@ class Operation:
         signature = inspect.signature(getattr(LightningStore, self.name))
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
+    @cached_property
+    def _positional(self) -> tuple[str, ...]:
+        either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return tuple(name for name, parameter in self.signature.parameters.items() if parameter.kind is either)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.signature.parameters)
+
+    @cached_property
+    def _required(self) -> frozenset[str]:
+        empty = inspect.Parameter.empty
+        return frozenset(name for name, parameter in self.signature.parameters.items() if parameter.default is empty)
+
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments that the caller gave, by name; what was left out, or is `UNSET`, is absent.
 
         Raises:
             TypeError: They do not fit the signature.
         """
-        given = self.signature.bind(*args, **kwargs).arguments
+        given = {**dict(zip(self._positional, args, strict=False)), **kwargs}
+        is_whole = len(given) == len(args) + len(kwargs) and self._required <= given.keys() <= self._known
+        if not is_whole:
+            given = self.signature.bind(*args, **kwargs).arguments  # slow, and its message is Python's own
         return {name: value for name, value in given.items() if not isinstance(value, Unset)}
 
 

@@ -4,8 +4,8 @@ KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] after           id of an entry; "+" reads nothing
 ARGV[3] limit           most entries to return
-Returns {last, added, kept, is_kept, entries}: id of the last entry that there ever was; how many there ever were, "" when
-the server does not tell (Redis before 7); how many are kept; 1 when the entry `after` is; the entries as of XRANGE.
+Returns {last, added, kept, is_kept, entries}: id of the last entry that there ever was; how many there ever were, ""
+when the server does not tell (Redis before 7); how many are kept; 1 when the entry `after` is; the entries as of XRANGE.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include clock

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -16,6 +15,8 @@ from lightning_store.metrics.labels import Bounded
 from lightning_store.observer import StoreObserver
 from lightning_store.operations import OPERATIONS, Operation
 from lightning_store.records import AttemptedRollout
+
+OK: Final = "ok"
 
 _WITHOUT_END: Final = frozenset({"wait_for_rollouts"})
 """Operations whose `timeout` waits without end when it is not given."""
@@ -56,7 +57,7 @@ class OperationMetrics:
         durations = FAMILIES["operation_duration_seconds"].histogram(registry)
         waits = FAMILIES["wait_duration_seconds"].histogram(registry)
         waiting = FAMILIES["waits_in_progress"].gauge(registry)
-        self._succeeded = {name: self._ended.labels(name, "ok") for name in OPERATIONS}
+        self._succeeded = {name: self._ended.labels(name, OK) for name in OPERATIONS}
         self._waiting = {name: waiting.labels(name) for name, row in OPERATIONS.items() if row.waits}
         self._durations = _Children(durations.labels)
         self._waits = _Children(waits.labels)
@@ -66,28 +67,22 @@ class OperationMetrics:
         self._last_claim = FAMILIES["last_claim_timestamp_seconds"].gauge(registry)
         self._spans = FAMILIES["stored_spans_total"].counter(registry)
 
-    @contextmanager
-    def timed(self, operation: Operation, arguments: dict[str, Any]) -> Generator[None, None, None]:
-        """Around one call."""
-        name = operation.name
-        waits = operation.waits and _may_wait(name, arguments)
+    def begun(self, name: str, *, waits: bool) -> float:
+        """A call begins; when, for `ended`."""
         if waits:
             self._waiting[name].inc()
-        started = time.perf_counter()
-        try:
-            yield
-        except BaseException as error:
-            self._ended.labels(name, outcome_of(error)).inc()
-            raise
-        else:
+        return time.perf_counter()
+
+    def ended(self, name: str, began: float, *, waits: bool, outcome: str) -> None:
+        """A call has ended, as `outcome_of` says or `ok`."""
+        seconds = time.perf_counter() - began
+        if waits:
+            self._waiting[name].dec()
+        (self._waits if waits else self._durations)[name].observe(seconds)
+        if outcome == OK:
             self._succeeded[name].inc()
-        finally:
-            seconds = time.perf_counter() - started
-            if waits:
-                self._waiting[name].dec()
-                self._waits[name].observe(seconds)
-            else:
-                self._durations[name].observe(seconds)
+        else:
+            self._ended.labels(name, outcome).inc()
 
     def claimed(self, answer: Any) -> None:
         """What a claim has brought."""
@@ -168,9 +163,17 @@ class MeteredStore(ForwardingStore):
 
     async def invoke(self, operation: Operation, arguments: dict[str, Any]) -> Any:
         """Carry out one operation, and count it."""
-        with self._metrics.timed(operation, arguments):
-            answer = await getattr(self._store, operation.name)(**arguments)
-        tell = self._tell.get(operation.name)
+        name, outcome = operation.name, OK
+        waits = operation.waits and _may_wait(name, arguments)
+        began = self._metrics.begun(name, waits=waits)
+        try:
+            answer = await getattr(self._store, name)(**arguments)
+        except BaseException as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            self._metrics.ended(name, began, waits=waits, outcome=outcome)
+        tell = self._tell.get(name)
         if tell is not None:
             tell(answer)
         return answer

@@ -54,14 +54,19 @@ class Scrape:
 def scrape_registry(registry: CollectorRegistry) -> Scrape:
     """What a registry tells, in the OpenMetrics format."""
     encode, _ = choose_encoder(OPENMETRICS)
-    return Scrape(parse_openmetrics(encode(registry).decode()))
+    return Scrape(_parsed(encode(registry).decode()))
+
+
+def _parsed(text: str) -> Iterable[Metric]:
+    families: Iterable[Metric] = parse_openmetrics(text)  # type: ignore[no-untyped-call]  # the library has no types there
+    return families
 
 
 async def scrape(port: int, path: str = "/metrics", headers: Mapping[str, str] | None = None) -> Scrape:
     """What a process tells, in the OpenMetrics format."""
     content_type, text = await page_of(port, path, {"Accept": OPENMETRICS, **(headers or {})})
     assert content_type.startswith("application/openmetrics-text")
-    return Scrape(parse_openmetrics(text))
+    return Scrape(_parsed(text))
 
 
 async def scrape_text(port: int, path: str = "/metrics") -> Scrape:

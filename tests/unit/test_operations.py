@@ -1,6 +1,7 @@
 """The table of operations, and the wrapper that is derived from it."""
 
 import inspect
+import re
 
 import pytest
 
@@ -96,3 +97,19 @@ def test_forwarded_methods_keep_name_doc_and_signature():
         forwarded, original = getattr(ForwardingStore, name), getattr(LightningStore, name)
         assert inspect.signature(forwarded) == inspect.signature(original)
         assert forwarded.__doc__ == original.__doc__
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_arguments_are_bound_as_python_binds_them(operation):
+    names = list(operation.signature.parameters)
+    for args, kwargs in (
+        ((), {}), ((1,), {}), ((1, 2), {}), ((1, 2, 3), {names[0]: 4} if names else {"x": 1}),
+        (tuple(range(20)), {}), ((), dict.fromkeys(names, 1)), ((), {"nonsense": 1}), ((1,), {"nonsense": 1}),
+    ):  # fmt: skip
+        try:
+            expected = dict(operation.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            with pytest.raises(TypeError, match=f"^{re.escape(str(error))}$"):
+                operation.bind(args, kwargs)
+        else:
+            assert operation.bind(args, kwargs) == expected

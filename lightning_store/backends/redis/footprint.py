@@ -43,7 +43,7 @@ class FootprintOperations(RedisCore):
         usages: list[int | None] = []
         for chunk in chunks(keys):
             usages += await self._connections.commands([("MEMORY", "USAGE", name) for _, name, _ in chunk])
-        by_kind = dict.fromkeys(KINDS, 0.0)
+        by_kind: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         for (kind, _, factor), usage in zip(keys, usages, strict=True):
             by_kind[kind] += (usage or 0) * factor
         return Footprint(reading.used, reading.capacity, by_kind)
