@@ -15,10 +15,10 @@ from lightning_store.http.otlp import IncomingSpan, incoming_spans
 from lightning_store.http.otlp_bodies import BodyTooLargeError, CorruptBodyError, UnknownEncodingError, read_body
 from lightning_store.http.otlp_ingest import store_spans
 from lightning_store.http.otlp_messages import ENCODINGS, PROTOBUF, Encoding, encoding_of
+from lightning_store.http.protocol import TRACES_PATH
 
 logger = logging.getLogger("lightning_store")
 
-TRACES_PATH: Final = "/v1/traces"
 OTHER_PATHS: Final = ("/v1/metrics", "/v1/logs", "/v1/development/profiles")
 
 MAX_BODY_BYTES: Final = 64 << 20
@@ -77,7 +77,7 @@ async def _answer_traces(store: LightningStore, request: Request, max_body_bytes
     except LightningStoreError as error:
         return _store_error(encoding, error)
     if rejections.total:
-        logger.warning("OTLP spans rejected: %s", rejections)
+        logger.warning("OTLP spans rejected: %r", str(rejections))
     return Response(encoding.success(rejections.total, str(rejections)), media_type=encoding.media_type)
 
 
@@ -97,7 +97,7 @@ def _store_error(encoding: Encoding, error: LightningStoreError) -> Response:
 
 
 def _error(encoding: Encoding, status: int, message: str) -> Response:
-    logger.warning("OTLP request refused with %d: %s", status, message)
+    logger.warning("OTLP request refused with %d: %r", status, message)
     return Response(encoding.error(message), status, media_type=encoding.media_type)
 
 

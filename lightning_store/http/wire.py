@@ -142,7 +142,11 @@ class Codec:
     def read_query(self, query: bytes) -> dict[str, Any]:
         """The same from a query."""
         given: dict[str, Any] = {}
-        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogatepass"):
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogatepass")
+        except ValueError as error:
+            raise InvalidRequestError(f"query: expected escapes of UTF-8 text, got {query[:200]!r}") from error
+        for name, value in pairs:
             if name in self.lists:
                 given.setdefault(name, []).append(value)
             else:
