@@ -1,7 +1,7 @@
 """Requests that no server may take: a catalogue made from the operations' table, with the statuses that each may get.
 
-Each is a request that would be taken, with one thing wrong. What is wrong is definite: nothing is listed that pydantic's
-conversions or the contract allow (a number as text in a query, unknown fields, a limit beyond everything there is).
+Each is a request that would be taken, with one thing wrong. What is wrong is definite: nothing is listed that the
+contract or pydantic's conversions allow (a number as text in a query, unknown fields, a limit beyond what there is).
 """
 
 import gzip
@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from lightning_store.contract import Unset
+from lightning_store.http.protocol import RELEASE_PATH
 from lightning_store.http.routes import ROUTES, Route
 from lightning_store.http.wire import BareCodec
 from lightning_store.operations import OPERATIONS
@@ -67,14 +68,14 @@ class Malformed:
 def malformed_requests(world: World) -> list[Malformed]:
     """The catalogue."""
     sources = (
-        _bad_json, _wrong_tops, _missing_fields, _wrong_types, _wrong_nulls, _wrong_values, _wrong_names, _too_large,
-        _unknown_ids, _bad_queries, _wrong_methods, _wrong_paths, _bad_encodings, _bad_headers, _bad_framing,
-        _otlp_garbage, _otlp_rejects,
+        _bad_json, _wrong_tops, _missing_fields, _wrong_types, _wrong_parts, _wrong_nulls, _wrong_values, _wrong_names,
+        _too_large, _unknown_ids, _bad_queries, _wrong_methods, _wrong_paths, _bad_encodings, _bad_headers, _bad_keys,
+        _bad_framing, _otlp_garbage, _otlp_rejects,
     )  # fmt: skip
     return [each for source in sources for each in source(world)]
 
 
-# -- requests that would be taken ---------------------------------------------------------------------------------------
+# -- requests that would be taken --------------------------------------------------------------------------------------
 
 
 def valid_bodies(world: World) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def _post(world: World, operation: str, value: Any, **ids_: str) -> bytes:
     return http("POST", _target(path, world), json.dumps(value).encode())
 
 
-# -- bodies -------------------------------------------------------------------------------------------------------------
+# -- bodies ------------------------------------------------------------------------------------------------------------
 
 
 def _bad_json(world: World) -> Iterator[Malformed]:
@@ -205,23 +206,25 @@ def _missing_fields(world: World) -> Iterator[Malformed]:
 def _wrong_types(world: World) -> Iterator[Malformed]:
     bodies = valid_bodies(world)
     for route in _body_routes():
-        if isinstance(route.codec, BareCodec):
-            continue
         name = route.codec.operation.name
-        for field, parameter in route.codec.parameters.items():
+        fields = {} if isinstance(route.codec, BareCodec) else route.codec.parameters
+        for field, parameter in fields.items():
             for value in wrong_values(parameter.annotation):
                 data = _post(world, name, {**bodies[name], field: value})
                 yield Malformed("wrong type", f"{name}: {field} = {value!r:.40}", data, UNPROCESSABLE)
+
+
+def _wrong_parts(world: World) -> Iterator[Malformed]:
     for field, value in _WRONG_IN_SPANS:
         data = _post(world, "add_span", span_json(world, **{field: value}))
-        yield Malformed("wrong type", f"span: {field} = {value!r:.60}", data, UNPROCESSABLE)
+        yield Malformed("wrong part of a record", f"span: {field} = {value!r:.60}", data, UNPROCESSABLE)
     for field, value in _WRONG_IN_REQUESTS:
         data = _post(world, "enqueue_many_rollouts", {"rollouts": [{"input": 1}, {"input": 2, field: value}]})
-        yield Malformed("wrong type", f"second of two rollouts: {field} = {value!r:.60}", data, UNPROCESSABLE)
+        yield Malformed("wrong part of a record", f"rollout: {field} = {value!r:.60}", data, UNPROCESSABLE)
     for value in _WRONG_RESOURCES:
         for name in ("add_resources", "update_resources"):
             data = _post(world, name, {"main": value})
-            yield Malformed("wrong type", f"{name}: {value!r:.60}", data, UNPROCESSABLE)
+            yield Malformed("wrong part of a record", f"{name}: {value!r:.60}", data, UNPROCESSABLE)
 
 
 def wrong_values(annotation: Any) -> list[Any]:
@@ -244,17 +247,12 @@ def _may_read(kind: Any, value: Any) -> bool:
     if origin is Literal:
         return value in get_args(kind)
     if origin in {list, Sequence}:
-        (item,) = get_args(kind)
-        return isinstance(value, list) and all(any(_may_read(p, each) for p in _parts(item)) for each in value)
-    if origin in {dict, Mapping}:
-        return isinstance(value, dict)
+        parts = _parts(get_args(kind)[0])
+        return isinstance(value, list) and all(any(_may_read(part, each) for part in parts) for each in value)
     if origin is tuple:
         return isinstance(value, list) and len(value) == len(get_args(kind))
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
-        return isinstance(value, dict)
-    if kind is float:
-        return isinstance(value, int | float)
-    return isinstance(value, kind)
+    is_object = origin in {dict, Mapping} or (inspect.isclass(kind) and issubclass(kind, BaseModel))
+    return isinstance(value, dict if is_object else int | float if kind is float else kind)
 
 
 _WRONG_IN_SPANS: Final[list[tuple[str, Any]]] = [
@@ -265,8 +263,10 @@ _WRONG_IN_SPANS: Final[list[tuple[str, Any]]] = [
     ("attributes", {"a": [1, "b"]}), ("attributes", {"a": [[1]]}), ("attributes", {"a": [None]}), ("events", None),
     ("events", [{}]), ("events", [{"name": 5}]), ("events", [{"name": "e", "timestamp": "soon"}]), ("events", {}),
     ("links", [{}]), ("links", [{"context": {}}]), ("links", "none"), ("start_time", "soon"), ("end_time", []),
-    ("context", {}), ("context", "none"), ("context", {"trace_id": 1, "span_id": "", "is_remote": 1, "trace_state": {}}),
-    ("parent", {"trace_id": ""}), ("resource", None), ("resource", {}), ("resource", {"attributes": 5, "schema_url": ""}),
+    ("context", {}), ("context", "none"),
+    ("context", {"trace_id": 1, "span_id": "", "is_remote": 1, "trace_state": {}}),
+    ("parent", {"trace_id": ""}), ("resource", None), ("resource", {}),
+    ("resource", {"attributes": 5, "schema_url": ""}),
 ]  # fmt: skip
 
 _WRONG_IN_REQUESTS: Final[list[tuple[str, Any]]] = [
@@ -300,7 +300,9 @@ def _wrong_values(world: World) -> Iterator[Malformed]:
     inf = float("inf")
     table: dict[str, list[dict[str, Any]]] = {
         "start_rollout": [{"lease_seconds": value} for value in (0, -1, inf, float("nan"))],
-        "dequeue_many_rollouts": [{"lease_seconds": 0}, {"lease_seconds": -5}, {"queues": []}, {"timeout": float("nan")}],
+        "dequeue_many_rollouts": [
+            {"lease_seconds": 0}, {"lease_seconds": -5}, {"queues": []}, {"timeout": float("nan")},
+        ],
         "start_attempt": [{"lease_seconds": -1}],
         "update_attempt": [{"last_heartbeat_time": inf}, {"last_heartbeat_time": float("nan")}],
         "query_rollouts": _WRONG_PAGES, "query_workers": _WRONG_PAGES, "query_spans": _WRONG_PAGES,
@@ -420,7 +422,7 @@ def _unknown_ids(world: World) -> Iterator[Malformed]:
         yield Malformed("record that is not there", f"second of two numbers for {id!r}", data, missing)
 
 
-# -- queries, methods, paths, headers -----------------------------------------------------------------------------------
+# -- queries, methods, paths, headers ----------------------------------------------------------------------------------
 
 
 def _bad_queries(world: World) -> Iterator[Malformed]:
@@ -510,12 +512,26 @@ def _bad_headers(world: World) -> Iterator[Malformed]:
         yield Malformed("bad header", what, data, frozenset(statuses))
 
 
+def _bad_keys(world: World) -> Iterator[Malformed]:
+    """Calls that name themselves, for repeats, in a way that no client of ours does."""
+    for route in _body_routes():
+        if not route.codec.operation.mutates:
+            continue
+        body = json.dumps(valid_bodies(world)[route.codec.operation.name]).encode()
+        for key in ("x", "0" * 31, "0" * 33, "G" * 32, "0" * 31 + "\xff", ""):
+            data = http("POST", _target(route.path, world), body, {**_JSON, "Idempotency-Key": key})
+            yield Malformed("bad key of a repeat", f"{route.path}: {key!r:.40}", data, BAD)
+    data = http("POST", f"{API}{RELEASE_PATH}", b"")
+    yield Malformed("bad key of a repeat", "release without one", data, BAD)
+
+
 def _bad_framing(world: World) -> Iterator[Malformed]:
     start = f"POST {API}/rollouts HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode()
     body = json.dumps({"input": 1}).encode()
     closed = frozenset({400, HUNG_UP})
     pieces = {
-        "no HTTP": b"hello\r\n\r\n", "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 64 + b"\r\n\r\n",
+        "no HTTP": b"hello\r\n\r\n",
+        "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 64 + b"\r\n\r\n",
         "another version": b"GET / HTTP/9.9\r\n\r\n", "a method that is none": b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n",
         "negative length": start + b"Content-Length: -5\r\n\r\n" + body,
         "length in words": start + b"Content-Length: many\r\n\r\n" + body,
@@ -531,7 +547,7 @@ def _bad_framing(world: World) -> Iterator[Malformed]:
         yield Malformed("not HTTP", what, data, closed | {413} if what == "enormous length" else closed)
 
 
-# -- OTLP ---------------------------------------------------------------------------------------------------------------
+# -- OTLP --------------------------------------------------------------------------------------------------------------
 
 
 def _otlp(body: bytes, kind: str = "application/x-protobuf", path: str = "/v1/traces", **headers: str) -> bytes:
@@ -556,9 +572,7 @@ def _otlp_garbage(world: World) -> Iterator[Malformed]:
         *((path, _otlp(good, path=path), 501) for path in ("/v1/metrics", "/v1/logs", "/v1/development/profiles")),
         *((f"{method} /v1/traces", http(method, "/v1/traces"), 405) for method in ("GET", "PUT", "DELETE", "PATCH")),
     ]  # fmt: skip
-    for place in range(0, len(good) - 4, 4):
-        # A group that is begun and never ended: refused wherever it stands on the level of the message.
-        kinds.append((f"cut at {place}", _otlp(good[:place] + b"\x0b"), 400))
+    kinds += [(f"cut at {place}", _otlp(good[:place] + b"\x0b"), 400) for place in range(0, len(good) - 4, 4)]
     for what, data, status in kinds:
         yield Malformed("OTLP garbage", what, data, frozenset({status}))
 
@@ -567,9 +581,11 @@ def _otlp_rejects(world: World) -> Iterator[Malformed]:
     """These are requests, but have no span that can be stored; the answer says so."""
     mine = ids(world.rollout_id, world.attempt_id)
     spans: dict[str, dict[str, Any]] = {
-        "no ids": {}, "no attempt": {"agentlightning.rollout_id": world.rollout_id}, "list as id": {**mine, "agentlightning.rollout_id": ["a"]},
+        "no ids": {}, "no attempt": {"agentlightning.rollout_id": world.rollout_id},
+        "list as id": {**mine, "agentlightning.rollout_id": ["a"]},
         "unknown rollout": ids("ro-unknown", "at-1"), "unknown attempt": ids(world.rollout_id, "at-unknown"),
-        "control characters": ids("a\nb\0", "\x1b"), "empty ids": ids("", ""), "null ids": {**mine, "agentlightning.attempt_id": None},
+        "control characters": ids("a\nb\0", "\x1b"), "empty ids": ids("", ""),
+        "null ids": {**mine, "agentlightning.attempt_id": None},
         "too large": {**mine, "text": "x" * MAX_SPAN_BYTES},
     }  # fmt: skip
     for what, attributes in spans.items():
