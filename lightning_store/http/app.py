@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.routing import Mount
+from starlette.routing import BaseRoute
+from starlette.routing import Match as RouteMatch
 
 from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
@@ -68,7 +69,7 @@ class Api:
         """One request."""
         headers = dict(scope["headers"])
         is_ours = _VERSION[0] in headers
-        path = scope["raw_path"].decode("latin-1")[len(scope.get("root_path", "")) :]
+        path = _path(scope).removeprefix(PREFIX)
         other = self._others.get(path)
         if other is not None:
             method, answer = other
@@ -127,11 +128,33 @@ class Api:
             await _send(send, 200, b"null")
 
 
+class _Below(BaseRoute):
+    """Everything below the prefix, whatever characters are in it."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def matches(self, scope: Any) -> tuple[Any, Any]:
+        """Whether a request is for the API."""
+        is_ours = scope["type"] == "http" and _path(scope).startswith(PREFIX + "/")
+        return (RouteMatch.FULL if is_ours else RouteMatch.NONE), {}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer it."""
+        await self._api(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """The path of a request with its escapes, below what the server itself lies under."""
+    path: str = scope["raw_path"].decode("latin-1")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def _call(route: Route, arguments: dict[str, Any], scope: Scope, headers: Mapping[bytes, bytes]) -> Call:
     token = _token(headers) if route.codec.operation.mutates else None
     if token is None:
         return Call(route.codec, arguments)
-    target = scope["method"] + " " + scope["raw_path"].decode("latin-1")[len(scope.get("root_path", "")) :]
+    target = f"{scope['method']} {_path(scope).removeprefix(PREFIX)}"
     tries = headers.get(_TRY, b"1")
     return Call(route.codec, arguments, _identity(scope, target, token), token, int(tries) if tries.isdigit() else 1)
 
@@ -229,7 +252,7 @@ def build_app(
     )
     app = FastAPI(title="lightning_store", debug=debug)
     app.state.shutdown = calls.shutdown
-    app.router.routes.append(Mount(PREFIX, app=Api(calls, debug=debug)))
+    app.router.routes.insert(0, _Below(Api(calls, debug=debug)))
     app.openapi = describe  # type: ignore[method-assign]  # its own reads routes that are written as functions
     if cors_origins is not None:
         app.add_middleware(

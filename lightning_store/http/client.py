@@ -3,6 +3,7 @@
 import asyncio
 import math
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -19,13 +20,16 @@ from lightning_store.http.sessions import Sessions
 from lightning_store.http.wire import CODECS
 from lightning_store.operations import OPERATIONS, Operation
 from lightning_store.records import AttemptedRollout, EnqueueRolloutRequest, Rollout
-from lightning_store.requests import check_positive, check_seconds
+from lightning_store.requests import check_limit, check_positive, check_seconds
 from lightning_store.spans import Span
 
 Arguments = dict[str, Any]
 
 RESCUE_SECONDS: Final = 1.0
 """For how long a cancelled claim waits until what it took is handed back."""
+
+QUEUE_FULL_PAUSE: Final = 0.05
+"""Before a full queue is asked again within the caller's own time, when the server did not wait for so long."""
 
 _SCHEMES: Final = ("http://", "https://")
 
@@ -51,6 +55,10 @@ class LightningStoreClient(ForwardingStore):
         retry_delays: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0),
         health_seconds: float | None = 2.0,
         max_connections: int = 100,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        verify: bool = True,
     ) -> None:
         """Make a client; nothing is sent before its first call.
 
@@ -63,7 +71,12 @@ class LightningStoreClient(ForwardingStore):
             retry_seconds: For how long a call is repeated before StoreUnavailableError; 0 = it is not.
             retry_delays: Seconds before each repeat; the last one goes on. Each is varied by half.
             health_seconds: Before a repeat the server is asked whether it lives, for so long; None = it is not asked.
-            max_connections: Most connections per event loop; further calls wait for one.
+            max_connections: Most connections per event loop, besides those that wait at the server; further calls wait
+                for one.
+            ca_file: Certificates of authorities to trust besides those of the system.
+            cert_file: Our own certificate, where the server asks for one.
+            key_file: Its key; None = in the same file.
+            verify: Whether the server's certificate is checked; False gives up all protection.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
@@ -78,13 +91,29 @@ class LightningStoreClient(ForwardingStore):
             health_seconds=None if health_seconds is None else check_positive(health_seconds, "health_seconds"),
         )
         self._wait_seconds = check_positive(wait_seconds, "wait_seconds")
-        self._max_connections = max_connections
+        self._max_connections = check_limit(max_connections, "max_connections", 1)
+        self._certificates = (ca_file, cert_file, key_file)
+        self._verify = verify
         self._connect()
 
     def _connect(self) -> None:
-        self._sessions = Sessions(max_connections=self._max_connections, ssl=True)
+        self._sessions = Sessions(max_connections=self._max_connections, tls=self._tls)
         self._sender = Sender(self._root, self._token, self._patience, self._sessions)
         self._background: set[asyncio.Task[None]] = set()
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        """What a connection over TLS trusts and shows."""
+        ca_file, cert_file, key_file = self._certificates
+        if ca_file is None and cert_file is None:
+            return self._verify
+        context = ssl.create_default_context()
+        if not self._verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+        if cert_file is not None:
+            context.load_cert_chain(cert_file, key_file)
+        return context
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"
@@ -169,25 +198,25 @@ class LightningStoreClient(ForwardingStore):
         timeout = arguments.get("timeout", operation.signature.parameters["timeout"].default)
         until = loop.time() + (math.inf if timeout is None else max(0.0, timeout))
         while True:
-            left = max(0.0, until - loop.time())
-            seconds = min(left, self._wait_seconds)
+            begun = loop.time()
+            seconds = min(max(0.0, until - begun), self._wait_seconds)
             try:
                 result, answer = await self._call(operation, {**arguments, "timeout": seconds}, seconds)
             except QueueFullError:
                 if loop.time() >= until:
                     raise
+                await asyncio.sleep(QUEUE_FULL_PAUSE)
                 continue
-            if loop.time() >= until or not _is_empty(operation, result, answer, is_last=seconds >= left):
+            was_cut = CUT_HEADER in answer.headers or loop.time() - begun >= seconds
+            if not was_cut or loop.time() >= until or _has_ended(operation, result):
                 return result
 
 
-def _is_empty(operation: Operation, result: Any, answer: Answer, *, is_last: bool) -> bool:
-    """Whether a wait has brought nothing and has to go on."""
-    if is_last and CUT_HEADER not in answer.headers:
-        return False
+def _has_ended(operation: Operation, result: Any) -> bool:
+    """Whether a wait that was cut short has brought what it waited for."""
     if operation.name == "wait_for_rollouts":
-        return True
-    return not (result.items if operation.name == "completions" else result)
+        return False  # only the server knows which of them exist
+    return bool(result.items if operation.name == "completions" else result)
 
 
 # -- operations that have no route of their own --------------------------------------------------------------------------

@@ -157,7 +157,7 @@ class Sender:
                 headers[TRY_HEADER] = str(number)
         if request.body is not None:
             headers["Content-Type"] = JSON_TYPE
-        async with self._sessions.get().request(
+        async with self._sessions.get(waits=request.wait_seconds > 0).request(
             request.method,
             URL(self._api + request.path, encoded=True),
             data=request.body,
