@@ -33,8 +33,8 @@ _CHUNK: Final = 65_536
 class Bodies:
     """Reads the whole body of a request, and passes it on in one piece.
 
-    Below the prefix of the API a packed body is unpacked, and the nesting of JSON checked. Elsewhere, which is where OTLP
-    is, the body is passed on as it is: the answer to a bad one has to be in a form of its own there.
+    Below the prefix of the API a packed body is unpacked, and the nesting of JSON checked. Elsewhere, which is where
+    OTLP is, the body is passed on as it is: the answer to a bad one has to be in a form of its own there.
     """
 
     def __init__(self, app: ASGIApp, places: Places, options: ServerOptions) -> None:

@@ -212,7 +212,7 @@ class Supervisor:
 def _terminate(process: asyncio.subprocess.Process) -> None:
     """Send SIGTERM, whatever came: SIGINT would show tracebacks of processes that are still starting.
 
-    Not by the method for it, which looks first whether the process has ended, and takes its exit code from asyncio then.
+    Not by the method for it: that looks first whether the process has ended, and takes its exit code from asyncio then.
     """
     if process.returncode is None:
         with suppress(ProcessLookupError):

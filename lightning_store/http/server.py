@@ -144,7 +144,7 @@ class LightningStoreServer(ForwardingStore):
             raise
         self._port = listener.getsockname()[1]
         self._running = running
-        self._finalizer = weakref.finalize(self, type(running).abandon, running)
+        self._finalizer = weakref.finalize(self, running.abandon)
         try:
             await asyncio.wrap_future(running.started)
         except BaseException:
@@ -196,7 +196,8 @@ class LightningStoreServer(ForwardingStore):
     def capabilities(self) -> Capabilities:
         """Those of the store behind it; callable from anywhere, copies are clients, and it takes traces."""
         capabilities = self._capabilities.copy()
-        capabilities.update(thread_safe=True, async_safe=True, zero_copy=True, otlp_traces=True)
+        capabilities["thread_safe"] = capabilities["async_safe"] = True
+        capabilities["zero_copy"] = capabilities["otlp_traces"] = True
         return capabilities
 
     def otlp_traces_endpoint(self) -> str:

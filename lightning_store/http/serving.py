@@ -114,9 +114,10 @@ class Service(uvicorn.Server):
         self._has_started = started
         self._tls = tls_context(plan.options)
         self._assembled = assemble(plan)
+        self._connections = connections_with(plan.options)
         config = uvicorn.Config(
             self._assembled.app,
-            http=connections_with(plan.options),
+            http=self._connections,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -146,9 +147,7 @@ class Service(uvicorn.Server):
         loop = asyncio.get_running_loop()
 
         def connected() -> GuardedConnection:
-            return self.config.http_protocol_class(  # type: ignore[call-arg, return-value]  # that of `connections_with`
-                config=self.config, server_state=self.server_state, app_state={}, _loop=loop
-            )
+            return self._connections(config=self.config, server_state=self.server_state, app_state={}, _loop=loop)
 
         tls: dict[str, Any] = {}
         if self._tls is not None:

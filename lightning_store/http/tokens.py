@@ -22,6 +22,8 @@ logger = logging.getLogger("lightning_store")
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 """Each may do all that those before it may."""
 
+_ROLE_OF: Final[Mapping[str, Role]] = {role: role for role in ROLES}
+
 TOKENS_VARIABLE: Final = "LIGHTNING_STORE_TOKENS"
 SHORTEST_TOKEN: Final = 16
 LOOK_SECONDS: Final = 1.0
@@ -161,11 +163,12 @@ def _parse(text: str, where: str) -> tuple[Role, str]:
     parts = text.split() if len(text.split()) > 1 else text.split(":", 1)
     if len(parts) != 2:  # noqa: PLR2004 - a role and a token
         raise InvalidRequestError(f"{where}: {_EXPECTED}")
-    role = next((role for role in ROLES if role == parts[0].rstrip(":")), None)
+    name, token = parts[0].rstrip(":"), parts[1]
+    role = _ROLE_OF.get(name)
     if role is None:
         raise InvalidRequestError(f"{where}: {_EXPECTED}")
-    check_token(parts[1], where)
-    return role, parts[1]
+    check_token(token, where)
+    return role, token
 
 
 def check_token(token: str, where: str) -> None:
