@@ -119,8 +119,8 @@ def places(refusals: list[Any]) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", OURS)
 async def test_our_server_answers_as_theirs(kind, namespace, request, expected):
-    async with our_server(backend(kind, namespace, request)) as root:
-        given = await answers(root)
+    async with our_server(backend(kind, namespace, request)) as server:
+        given = await answers(server.url)
     assert differences(expected, given, OUR_SERVER) == {}
 
 

@@ -14,11 +14,10 @@ from agentlightning.store.client_server import LightningStoreClient
 from aiohttp import ClientResponseError
 from opentelemetry.sdk.trace import TracerProvider
 
-from lightning_store.http.server import LightningStoreServer as OurServer
 from lightning_store.integrations.agentlightning import AgentLightningStore
 from tests.agentlightning.conftest import KINDS, OURS, backend
 from tests.agentlightning.support.making import span_of
-from tests.agentlightning.support.serving import their_server
+from tests.agentlightning.support.serving import our_server, their_server
 
 SERVERS = [*(("theirs", kind) for kind in KINDS), *(("ours", kind) for kind in OURS)]
 
@@ -44,7 +43,7 @@ async def served(whose, kind, namespace, make_store, request) -> AsyncIterator[t
             yield store, server, client
             await client.close()
         return
-    async with OurServer(backend(kind, namespace, request)) as server:
+    async with our_server(backend(kind, namespace, request)) as server:
         store = AgentLightningStore(server, scan_debounce_seconds=0)
         client = LightningStoreClient(server.url)
         yield store, store, client
@@ -118,7 +117,7 @@ async def test_what_does_not_exist(served):
 
 async def test_every_other_call_of_the_client(served):
     """Those that the story above leaves out."""
-    store, _, client = served
+    client = served[2]
     await client.update_resources("rs-own", {"llm": al.LLM(endpoint="e", model="m")})
     assert (await client.get_latest_resources()).resources_id == "rs-own"
     assert [update.version for update in await client.query_resources(resources_id="rs-own")] == [1]

@@ -1,7 +1,6 @@
 """The real Trainer, runners and tracers on our stores, with every strategy that the contract names."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import agentlightning as al
@@ -9,8 +8,9 @@ import pytest
 
 from lightning_store import InMemoryLightningStore, RedisLightningStore
 from lightning_store.integrations.agentlightning import AgentLightningStore
-from tests.agentlightning.support.serving import free_port
-from tests.agentlightning.support.training import in_a_process
+from tests.agentlightning.conftest import backend
+from tests.agentlightning.support.serving import free_port, our_server
+from tests.agentlightning.support.training import Forked, in_a_process
 
 PATH = "lightning_store.integrations.agentlightning.AgentLightningStore"
 TASKS = 8
@@ -131,10 +131,22 @@ def test_roles_in_programs_of_their_own():
     def algorithm() -> dict[str, Any]:
         return train(al.ClientServerExecutionStrategy(role="algorithm", managed_store=False), PATH)
 
-    with ThreadPoolExecutor(1) as threads:
-        there = threads.submit(in_a_process, runners)
-        check(in_a_process(algorithm), workers=1)
-        there.result()
+    there, here = Forked(runners), Forked(algorithm)
+    check(here.result(), workers=1)
+    there.result()
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_runners_on_our_server(kind, namespace, request, monkeypatch):
+    """Our server in place of upstream's: runners are its clients, and the tracer sends OTLP to it."""
+    async with our_server(backend(kind, namespace, request)) as server:
+        monkeypatch.setenv("LIGHTNING_STORE_URL", server.url)
+        strategy = al.ClientServerExecutionStrategy(n_runners=2, managed_store=False)
+        seen = in_a_process(lambda: train(strategy, PATH))
+        check(seen, workers=2)
+        spans = await server.query_many_spans(seen["ids"][:-1])
+    operations = [span for each in spans.values() for span in each if span.name.endswith("operation")]
+    assert [span.resource.attributes["agentlightning.rollout_id"] for span in operations] == seen["ids"][:-1]
 
 
 def test_client_server_in_memory():

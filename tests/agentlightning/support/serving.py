@@ -31,7 +31,8 @@ async def their_server(store: Any) -> AsyncIterator[LightningStoreServer]:
 
 
 @asynccontextmanager
-async def our_server(store: Any) -> AsyncIterator[str]:
-    """Our server over a store of ours, in a thread with a loop of its own; yields its root URL."""
+async def our_server(store: Any) -> AsyncIterator[OurServer]:
+    """Our server over a store of ours, in a thread with a loop of its own; the store is closed with it."""
     async with OurServer(store) as server:
-        yield server.url
+        yield server
+    await store.close()
