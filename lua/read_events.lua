@@ -5,7 +5,7 @@ ARGV[1] now             seconds since the epoch as text; "" reads the server's c
 ARGV[2] after           id of an entry; "+" reads nothing
 ARGV[3] limit           most entries to return
 Returns {last, added, kept, is_kept, entries}: id of the last entry that there ever was; how many there ever were, ""
-when the server does not tell (Redis before 7); how many are kept; 1 when the entry `after` is; the entries as of XRANGE.
+when the server does not tell (Redis before 7); how many are kept; 1 when the entry `after` is; the entries.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include clock
