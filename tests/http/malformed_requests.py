@@ -15,7 +15,6 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from lightning_store.contract import Unset
-from lightning_store.http.protocol import RELEASE_PATH
 from lightning_store.http.routes import ROUTES, Route
 from lightning_store.http.wire import BareCodec
 from lightning_store.operations import OPERATIONS
@@ -521,8 +520,6 @@ def _bad_keys(world: World) -> Iterator[Malformed]:
         for key in ("x", "0" * 31, "0" * 33, "G" * 32, "0" * 31 + "\xff", ""):
             data = http("POST", _target(route.path, world), body, {**_JSON, "Idempotency-Key": key})
             yield Malformed("bad key of a repeat", f"{route.path}: {key!r:.40}", data, BAD)
-    data = http("POST", f"{API}{RELEASE_PATH}", b"")
-    yield Malformed("bad key of a repeat", "release without one", data, BAD)
 
 
 def _bad_framing(world: World) -> Iterator[Malformed]:
