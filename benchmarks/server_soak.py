@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -27,6 +28,8 @@ from lightning_store.http.client import LightningStoreClient
 from lightning_store.http.foreground import serve_here
 from lightning_store.http.options import ServerOptions
 from lightning_store.records import AttemptedRollout, EnqueueRolloutRequest, RolloutConfig
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "server_soak.md"
 CLIENTS = 64
@@ -192,7 +195,7 @@ class Client:
         fails = claimed.attempt.sequence_id == 1 and len(self.told.claimed) % FAILS_EVERY == 0
         await self._timed(self._store.update_attempt(rollout_id, attempt_id, "failed" if fails else "succeeded"))
 
-    async def _timed(self, call):  # type: ignore[no-untyped-def]  # any call of the store, and its answer
+    async def _timed(self, call: Awaitable[T]) -> T:
         began = time.monotonic()
         answer = await call
         self.told.seconds.append(time.monotonic() - began)
@@ -307,11 +310,10 @@ def render(outcomes: Sequence[Outcome], seconds: float, most_growth: float) -> s
     return "\n".join([
         "# Soak of the server",
         "",
-        f"`python -m benchmarks.server_soak`: {outcomes[0].clients} clients in {PROCESSES} processes for {seconds:g} s for each store,",
-        f"against one server process, each with connections of its own. They enqueue {BULK} rollouts at a time, claim",
-        f"with a lease, store {SPANS} spans of about 1 kB and report; every {FAILS_EVERY}th first attempt fails and is",
-        "retried. One more client follows the log of completions, checks the spans of each rollout, and prunes to",
-        f"{KEEP}.",
+        f"`python -m benchmarks.server_soak`: {outcomes[0].clients} clients in {PROCESSES} processes, {seconds:g} s",
+        f"a store, against one server process, each with connections of its own. They enqueue {BULK} rollouts at a time,",
+        f"claim with a lease, store {SPANS} spans of about 1 kB and report; every {FAILS_EVERY}th first attempt fails and",
+        f"is retried. One more client follows the log of completions, checks the spans, and prunes to {KEEP} rollouts.",
         "",
         "| store | rollouts | calls | calls/s | spans | p50 ms | p99 ms | errors | lost | twice | wrong spans |"
         " MiB after warm-up | MiB at the end | growth |",
