@@ -44,6 +44,8 @@ class ServerOptions:
         write_seconds: A client that takes nothing of its answer for so long is hung up on.
         keep_alive_seconds: A connection without a request for so long is closed. Longer than that of a proxy before it.
         wait_limit_seconds: The longest that one request waits; clients then ask again.
+        answer_seconds: How long answers are kept for calls that are sent again after a lost answer: twice as long as any
+            client repeats a call (`retry_seconds`), at least.
         drain_seconds: For how long requests in flight may go on once the server is told to stop.
         ready_seconds: The longest that `/ready` waits for the store.
     """
@@ -70,6 +72,7 @@ class ServerOptions:
     write_seconds: float = 20.0
     keep_alive_seconds: float = 75.0
     wait_limit_seconds: float = 60.0
+    answer_seconds: float = 240.0
     drain_seconds: float = 10.0
     ready_seconds: float = 2.0
 

@@ -65,7 +65,12 @@ def assemble(plan: Plan) -> Assembled:
     options, places = plan.options, Places()
     metrics = ServerMetrics(plan.store)
     served = ServedStore(metrics.store, options)
-    api = build_app(served, debug=options.debug, wait_limit_seconds=options.wait_limit_seconds)
+    api = build_app(
+        served,
+        debug=options.debug,
+        wait_limit_seconds=options.wait_limit_seconds,
+        answer_seconds=options.answer_seconds,
+    )
     api.router.routes.extend(otlp_routes(served, max_body_bytes=options.max_body_bytes))
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)

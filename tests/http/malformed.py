@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from lightning_store.contract import LightningStore
 from lightning_store.records import PromptTemplate, RolloutConfig
-from tests.http.malformed_requests import (
+from tests.http.malformed_base import (
     HUNG_UP,
     MAX_BODY_BYTES,
     MAX_METADATA_BYTES,
@@ -22,8 +22,8 @@ from tests.http.malformed_requests import (
     MAX_TASK_BYTES,
     Malformed,
     World,
-    malformed_requests,
 )
+from tests.http.malformed_requests import malformed_requests
 from tests.support.factories import make_span
 from tests.support.serving import send_raw
 

@@ -13,7 +13,9 @@ from lightning_store.http.routes import ROUTES
 from lightning_store.http.server import LightningStoreServer
 from lightning_store.operations import OPERATIONS
 from tests.http.malformed import LIMITS, SERVER_OPTIONS, TABLE, Answer, check, observable, table
-from tests.http.malformed_requests import API, Malformed, World, http, malformed_requests, valid_bodies, wrong_values
+from tests.http.malformed_base import API, Malformed, World, http, valid_bodies
+from tests.http.malformed_bodies import wrong_values
+from tests.http.malformed_requests import malformed_requests
 from tests.support.console import ROOT
 from tests.support.serving import send_raw
 
