@@ -5,32 +5,51 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.routing import Mount
+from starlette.routing import BaseRoute
+from starlette.routing import Match as RouteMatch
 
 from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
-from lightning_store.http.calls import Calls, Gone
+from lightning_store.http.answers import Outcome
+from lightning_store.http.calls import Call, Calls, Gone
 from lightning_store.http.failures import failure_of
+from lightning_store.http.openapi import describe
 from lightning_store.http.protocol import (
     API_HEADER,
     API_VERSION,
     CUT_HEADER,
+    HAND_BACK_PATH,
     JSON_TYPE,
+    KEY_HEADER,
     PREFIX,
+    TRY_HEADER,
+    is_key,
     standard_json,
 )
 from lightning_store.http.routes import Match, Route, Routes
+from lightning_store.operations import OPERATIONS
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 OPERATION: Final = "lightning_store.operation"
 """Key of the scope under which middlewares find the name of the operation, once it is known."""
 
-_VERSION: Final = (API_HEADER.lower().encode(), API_VERSION.encode())
-_CUT: Final = (CUT_HEADER.lower().encode(), b"1")
-_TYPE: Final = (b"content-type", JSON_TYPE.encode())
+CALLER: Final = "lightning_store.caller"
+"""Key of the scope under which a middleware says who calls: nobody else gets the answers to that caller's keys."""
+
+
+def _header(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), value.encode()
+
+
+_VERSION: Final = _header(API_HEADER, API_VERSION)
+_CUT: Final = _header(CUT_HEADER, "1")
+_TYPE: Final = _header("content-type", JSON_TYPE)
+_KEY: Final = KEY_HEADER.lower().encode()
+_TRY: Final = TRY_HEADER.lower().encode()
 _NOT_FOUND: Final = b'{"detail":"Not Found"}'
 _NOT_ALLOWED: Final = b'{"detail":"Method Not Allowed"}'
 _HEALTHY: Final = b'{"status":"ok"}'
@@ -44,44 +63,130 @@ class Api:
         self._calls = calls
         self._debug = debug
         self._routes = Routes()
+        self._others = {"/health": ("GET", self._health), HAND_BACK_PATH: ("POST", self._hand_back)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         headers = dict(scope["headers"])
         is_ours = _VERSION[0] in headers
-        match = self._match(scope, is_ours)
+        path = _path(scope).removeprefix(PREFIX)
+        other = self._others.get(path)
+        if other is not None:
+            method, answer = other
+            allowed = Match(None, {}, frozenset({method}))
+            await (answer(scope, headers, send) if method == scope["method"] else _refuse(scope, allowed, send))
+            return
+        match = self._routes.match(scope["method"], path, empty_ids=is_ours)
         if match.route is None:
             await _refuse(scope, match, send)
             return
         scope[OPERATION] = match.route.codec.operation.name
         try:
-            status, body, extra = await self._answer(match.route, match.arguments, scope, receive, is_ours)
+            status, body, extra = await self._answer(match.route, match.arguments, scope, headers, receive)
         except Gone:
             return
         await _send(send, status, body if is_ours else standard_json(body), extra)
 
-    def _match(self, scope: Scope, is_ours: bool) -> Match:
-        path = scope["raw_path"].decode("latin-1")[len(scope.get("root_path", "")) :]
-        return self._routes.match(scope["method"], path, empty_ids=is_ours)
-
     async def _answer(
-        self, route: Route, path_arguments: Mapping[str, str], scope: Scope, receive: Receive, is_ours: bool
-    ) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
+        self,
+        route: Route,
+        path_arguments: Mapping[str, str],
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+    ) -> tuple[int, bytes, Headers]:
         codec = route.codec
-        where = "query" if route.reads_query else "body"
         body = b"" if route.reads_query else await _body(receive)
         try:
             given = codec.read_query(scope["query_string"]) if route.reads_query else codec.read_body(body)
             arguments = {**path_arguments, **given}
-            if not is_ours and arguments.get("limit") == 0 and "offset" in codec.parameters:
-                raise InvalidRequestError("limit: expected -1 or at least 1, got 0")
-            result, is_cut = await self._calls.carry_out(codec.operation, arguments, receive)
-            return codec.success, codec.write_answer(result, arguments), (_CUT,) if is_cut else ()
+            if _VERSION[0] not in headers and "offset" in codec.parameters:
+                _check_page(arguments)
+            outcome = await self._calls.carry_out(_call(route, arguments, scope, headers), receive)
         except Gone:
             raise
         except Exception as error:  # noqa: BLE001 - each has an answer
-            status, content = failure_of(error, where=where, debug=self._debug)
-            return status, content, ()
+            where = "query" if route.reads_query else "body"
+            return *failure_of(error, where=where, debug=self._debug), ()
+        return codec.success, outcome.body, _extra(outcome)
+
+    async def _health(self, _scope: Scope, _headers: Mapping[bytes, bytes], send: Send) -> None:
+        """Says that the server lives."""
+        await _send(send, 200, _HEALTHY)
+
+    async def _hand_back(self, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> None:
+        """Ends a dequeue whose caller wants no more of it."""
+        try:
+            dequeue = OPERATIONS["dequeue_many_rollouts"]
+            token = _token(headers)
+            if token is None:
+                raise InvalidRequestError(f"{KEY_HEADER}: expected the key of a dequeue")
+            await self._calls.hand_back(_identity(scope, f"POST {dequeue.path}", token))
+        except Exception as error:  # noqa: BLE001 - each has an answer
+            await _send(send, *failure_of(error, where="header", debug=self._debug))
+        else:
+            await _send(send, 200, b"null")
+
+
+class _Below(BaseRoute):
+    """Everything below the prefix, whatever characters are in it."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def matches(self, scope: Any) -> tuple[Any, Any]:
+        """Whether a request is for the API."""
+        is_ours = scope["type"] == "http" and _path(scope).startswith(PREFIX + "/")
+        return (RouteMatch.FULL if is_ours else RouteMatch.NONE), {}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer it."""
+        await self._api(scope, receive, send)
+
+
+def _path(scope: Scope) -> str:
+    """The path of a request with its escapes, below what the server itself lies under."""
+    path: str = scope["raw_path"].decode("latin-1")
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _call(route: Route, arguments: dict[str, Any], scope: Scope, headers: Mapping[bytes, bytes]) -> Call:
+    token = _token(headers) if route.codec.operation.mutates else None
+    if token is None:
+        return Call(route.codec, arguments)
+    target = f"{scope['method']} {_path(scope).removeprefix(PREFIX)}"
+    tries = headers.get(_TRY, b"1")
+    return Call(route.codec, arguments, _identity(scope, target, token), token, int(tries) if tries.isdigit() else 1)
+
+
+def _identity(scope: Scope, target: str, token: str) -> str:
+    """What a call is known by: nobody gets another's answer, nor the answer to something else."""
+    return f"{scope.get(CALLER, '')}\n{target}\n{token}"
+
+
+def _token(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key of a call.
+
+    Raises:
+        InvalidRequestError: It is none of ours.
+    """
+    token = headers.get(_KEY)
+    if token is None:
+        return None
+    text = token.decode("latin-1")
+    if not is_key(text):
+        raise InvalidRequestError(f"{KEY_HEADER}: expected 32 lower-case hex digits, got {text!r:.100}")
+    return text
+
+
+def _check_page(arguments: Mapping[str, Any]) -> None:
+    """Refuse a page without items, as Agent Lightning's server does."""
+    if arguments.get("limit") == 0:
+        raise InvalidRequestError("limit: expected -1 or at least 1, got 0")
+
+
+def _extra(outcome: Outcome) -> Headers:
+    return (_CUT,) if outcome.is_cut else ()
 
 
 async def _body(receive: Receive) -> bytes:
@@ -102,27 +207,18 @@ async def _body(receive: Receive) -> bytes:
 
 async def _refuse(scope: Scope, match: Match, send: Send) -> None:
     """An answer where there is no route."""
+    has_body = scope["method"] != "HEAD"
     if match.allowed and scope["method"] != "GET":  # upstream's pages answer every GET that is no route, with 404
-        allow = ", ".join(sorted(match.allowed)).encode()
-        await _send(send, 405, _NOT_ALLOWED, ((b"allow", allow),), has_body=scope["method"] != "HEAD")
+        allow = _header("allow", ", ".join(sorted(match.allowed)))
+        await _send(send, 405, _NOT_ALLOWED, (allow,), has_body=has_body)
     else:
-        await _send(send, 404, _NOT_FOUND, has_body=scope["method"] != "HEAD")
+        await _send(send, 404, _NOT_FOUND, has_body=has_body)
 
 
-async def _send(
-    send: Send, status: int, body: bytes, extra: Sequence[tuple[bytes, bytes]] = (), *, has_body: bool = True
-) -> None:
+async def _send(send: Send, status: int, body: bytes, extra: Headers = (), *, has_body: bool = True) -> None:
     headers = [_TYPE, (b"content-length", str(len(body)).encode()), _VERSION, *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body if has_body else b""})
-
-
-async def _health(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the form of an application
-    """Says that the server lives."""
-    if scope["method"] == "GET":
-        await _send(send, 200, _HEALTHY)
-    else:
-        await _send(send, 405, _NOT_ALLOWED, ((b"allow", b"GET"),), has_body=scope["method"] != "HEAD")
 
 
 def build_app(
@@ -131,6 +227,8 @@ def build_app(
     cors_origins: Sequence[str] | None = None,
     debug: bool = False,
     wait_limit_seconds: float = 300.0,
+    answer_seconds: float = 240.0,
+    orphan_seconds: float = 5.0,
 ) -> FastAPI:
     """The HTTP API over a store, below `/v1/agl`.
 
@@ -139,23 +237,23 @@ def build_app(
         cors_origins: Origins whose pages may call the API, `*` = any; None = no headers of that kind.
         debug: Put tracebacks into the answers to our own faults.
         wait_limit_seconds: Longest wait of a call; our client asks again, others get what there is.
+        answer_seconds: How long answers are kept for calls that are sent again with the same key.
+        orphan_seconds: How long a claim is kept for a repeat when its caller has gone away before it was answered; then
+            it is handed back.
 
     Returns:
         An application with the state `shutdown`: set it, on the loop, to end all waits.
     """
-    calls = Calls(store, wait_limit_seconds=wait_limit_seconds)
-    api = Api(calls, debug=debug)
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["raw_path"]
-        if path.endswith(b"/health") and path == (scope.get("root_path", "") + "/health").encode():
-            await _health(scope, receive, send)
-        else:
-            await api(scope, receive, send)
-
+    calls = Calls(
+        store,
+        wait_limit_seconds=wait_limit_seconds,
+        answer_seconds=answer_seconds,
+        orphan_seconds=orphan_seconds,
+    )
     app = FastAPI(title="lightning_store", debug=debug)
     app.state.shutdown = calls.shutdown
-    app.router.routes.append(Mount(PREFIX, app=answer))
+    app.router.routes.insert(0, _Below(Api(calls, debug=debug)))
+    app.openapi = describe  # type: ignore[method-assign]  # its own reads routes that are written as functions
     if cors_origins is not None:
         app.add_middleware(
             CORSMiddleware,

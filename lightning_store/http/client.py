@@ -3,25 +3,34 @@
 import asyncio
 import math
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from lightning_store.contract import DEFAULT_QUEUES, Capabilities
-from lightning_store.errors import InvalidRequestError, QueueFullError
+from lightning_store.errors import InvalidRequestError, LightningStoreError, QueueFullError
 from lightning_store.forwarding import ForwardingStore
 from lightning_store.http.checks import checked
-from lightning_store.http.protocol import CUT_HEADER, PREFIX, TRACES_PATH
+from lightning_store.http.protocol import CUT_HEADER, HAND_BACK_PATH, PREFIX, TRACES_PATH
 from lightning_store.http.routes import written
 from lightning_store.http.sending import Answer, Patience, Request, Sender
 from lightning_store.http.sessions import Sessions
+from lightning_store.http.upstream import Upstream
 from lightning_store.http.wire import CODECS
 from lightning_store.operations import OPERATIONS, Operation
 from lightning_store.records import AttemptedRollout, EnqueueRolloutRequest, Rollout
-from lightning_store.requests import check_positive, check_seconds
+from lightning_store.requests import check_limit, check_positive, check_seconds
 from lightning_store.spans import Span
 
 Arguments = dict[str, Any]
+
+RESCUE_SECONDS: Final = 1.0
+"""For how long a cancelled claim waits until what it took is handed back."""
+
+QUEUE_FULL_PAUSE: Final = 0.05
+"""Before a full queue is asked again within the caller's own time, when the server did not wait for so long."""
 
 _SCHEMES: Final = ("http://", "https://")
 
@@ -47,6 +56,10 @@ class LightningStoreClient(ForwardingStore):
         retry_delays: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0),
         health_seconds: float | None = 2.0,
         max_connections: int = 100,
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        verify: bool = True,
     ) -> None:
         """Make a client; nothing is sent before its first call.
 
@@ -59,7 +72,12 @@ class LightningStoreClient(ForwardingStore):
             retry_seconds: For how long a call is repeated before StoreUnavailableError; 0 = it is not.
             retry_delays: Seconds before each repeat; the last one goes on. Each is varied by half.
             health_seconds: Before a repeat the server is asked whether it lives, for so long; None = it is not asked.
-            max_connections: Most connections per event loop; further calls wait for one.
+            max_connections: Most connections per event loop, besides those that wait at the server; further calls wait
+                for one.
+            ca_file: Certificates of authorities to trust besides those of the system.
+            cert_file: Our own certificate, where the server asks for one.
+            key_file: Its key; None = in the same file.
+            verify: Whether the server's certificate is checked; False gives up all protection.
 
         Raises:
             InvalidRequestError: An argument cannot be accepted.
@@ -74,19 +92,37 @@ class LightningStoreClient(ForwardingStore):
             health_seconds=None if health_seconds is None else check_positive(health_seconds, "health_seconds"),
         )
         self._wait_seconds = check_positive(wait_seconds, "wait_seconds")
-        self._max_connections = max_connections
+        self._max_connections = check_limit(max_connections, "max_connections", 1)
+        self._certificates = (ca_file, cert_file, key_file)
+        self._verify = verify
         self._connect()
 
     def _connect(self) -> None:
-        self._sessions = Sessions(max_connections=self._max_connections, ssl=True)
+        self._sessions = Sessions(max_connections=self._max_connections, tls=self._tls)
         self._sender = Sender(self._root, self._token, self._patience, self._sessions)
+        self._upstream = Upstream(self._ask)
+        self._background: set[asyncio.Task[None]] = set()
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        """What a connection over TLS trusts and shows."""
+        ca_file, cert_file, key_file = self._certificates
+        if ca_file is None and cert_file is None:
+            return self._verify
+        context = ssl.create_default_context()
+        if not self._verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+        if cert_file is not None:
+            context.load_cert_chain(cert_file, key_file)
+        return context
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for connected in ("_sessions", "_sender"):
+        for connected in ("_sessions", "_sender", "_upstream", "_background"):
             state.pop(connected)
         return state
 
@@ -110,6 +146,10 @@ class LightningStoreClient(ForwardingStore):
 
     async def close(self) -> None:
         """Close the connections of the running event loop. The client can be used again, and opens new ones then."""
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._background if task.get_loop() is loop]
+        if tasks:
+            await asyncio.wait(tasks)
         await self._sessions.close()
 
     async def invoke(self, operation: Operation, arguments: Arguments) -> Any:
@@ -118,8 +158,13 @@ class LightningStoreClient(ForwardingStore):
         if composed is not None:
             return await composed(self, arguments)
         arguments = checked(operation.name, arguments)
+        if not (self._sender.is_ours or await self._sender.recognise()):
+            return await self._upstream.carry_out(operation, arguments)
         if operation.waits:
             return await self._wait(operation, arguments)
+        return await self._ask(operation, arguments)
+
+    async def _ask(self, operation: Operation, arguments: Arguments) -> Any:
         return (await self._call(operation, arguments))[0]
 
     async def _call(self, operation: Operation, arguments: Arguments, wait_seconds: float = 0.0) -> tuple[Any, Answer]:
@@ -134,8 +179,25 @@ class LightningStoreClient(ForwardingStore):
             body = codec.write_body(arguments)
         key = secrets.token_hex(16) if operation.mutates else None
         request = Request(operation.method, path, body, key, operation.idempotent, wait_seconds)
-        answer = await self._sender.send(request)
+        try:
+            answer = await self._sender.send(request)
+        except asyncio.CancelledError:
+            if operation.claims and self._sender.is_ours:  # for a moment, because the event loop may end with the caller
+                await asyncio.wait({self._hand_back(request)}, timeout=RESCUE_SECONDS)
+            raise
         return codec.read_answer(answer.body, arguments), answer
+
+    def _hand_back(self, claim: Request) -> "asyncio.Task[None]":
+        """Begin to take back a claim that nobody wants any more; it may have been carried out, or be on its way."""
+
+        async def tell() -> None:
+            with suppress(LightningStoreError):  # then its lease has to end it
+                await self._sender.send(Request("POST", HAND_BACK_PATH, key=claim.key))
+
+        task = asyncio.ensure_future(tell())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     async def _wait(self, operation: Operation, arguments: Arguments) -> Any:
         """Ask again until there is something, or the caller's own time is over."""
@@ -143,25 +205,25 @@ class LightningStoreClient(ForwardingStore):
         timeout = arguments.get("timeout", operation.signature.parameters["timeout"].default)
         until = loop.time() + (math.inf if timeout is None else max(0.0, timeout))
         while True:
-            left = max(0.0, until - loop.time())
-            seconds = min(left, self._wait_seconds)
+            begun = loop.time()
+            seconds = min(max(0.0, until - begun), self._wait_seconds)
             try:
                 result, answer = await self._call(operation, {**arguments, "timeout": seconds}, seconds)
             except QueueFullError:
                 if loop.time() >= until:
                     raise
+                await asyncio.sleep(QUEUE_FULL_PAUSE)
                 continue
-            if loop.time() >= until or not _is_empty(operation, result, answer, is_last=seconds >= left):
+            was_cut = CUT_HEADER in answer.headers or loop.time() - begun >= seconds
+            if not was_cut or loop.time() >= until or _has_ended(operation, result):
                 return result
 
 
-def _is_empty(operation: Operation, result: Any, answer: Answer, *, is_last: bool) -> bool:
-    """Whether a wait has brought nothing and has to go on."""
-    if is_last and CUT_HEADER not in answer.headers:
-        return False
+def _has_ended(operation: Operation, result: Any) -> bool:
+    """Whether a wait that was cut short has brought what it waited for."""
     if operation.name == "wait_for_rollouts":
-        return True
-    return not (result.items if operation.name == "completions" else result)
+        return False  # only the server knows which of them exist
+    return bool(result.items if operation.name == "completions" else result)
 
 
 # -- operations that have no route of their own --------------------------------------------------------------------------

@@ -28,11 +28,14 @@ To a server it says that its caller reads JSON as Python writes it; to a client,
 KEY_HEADER: Final = "Idempotency-Key"
 """With a call that changes something: 32 hex digits, the same for each try of the call."""
 
+TRY_HEADER: Final = "X-Lightning-Store-Try"
+"""With a repeat: which try of its call it is, from 2 on."""
+
 CUT_HEADER: Final = "X-Lightning-Store-Cut"
 """With the answer to a wait that the server ended before the caller's own time was over: ask again."""
 
-RELEASE_PATH: Final = "/queues/rollouts/release"
-"""Hands back what a claim, named by its key, has taken or is still to take; below the prefix."""
+HAND_BACK_PATH: Final = "/queues/rollouts/hand-back"
+"""Below the prefix: ends the dequeue whose key is sent along, and hands back what it has taken."""
 
 JSON_TYPE: Final = "application/json"
 

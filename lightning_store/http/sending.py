@@ -11,7 +11,7 @@ from yarl import URL
 
 from lightning_store.errors import LightningStoreError, StoreUnavailableError
 from lightning_store.http.failures import error_of
-from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, KEY_HEADER, PREFIX
+from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, KEY_HEADER, PREFIX, TRY_HEADER
 from lightning_store.http.sessions import Sessions
 
 _SUCCESS: Final = range(200, 300)
@@ -100,7 +100,7 @@ class Sender:
         while True:
             problem: Any
             try:
-                answer = await self._try(request)
+                answer = await self._try(request, tries + 1)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 problem = error
                 was_received = not isinstance(error, aiohttp.ClientConnectorError)
@@ -119,6 +119,16 @@ class Sender:
             await self._revived(until)
             if was_received and not self.is_ours and not request.is_safe:
                 raise self._unavailable(f"{problem}; the call may have taken effect") from _cause(problem)
+
+    async def recognise(self) -> bool:
+        """Whether the server is one of ours, which it is asked before the first call.
+
+        Raises:
+            StoreUnavailableError: No answer in time.
+        """
+        if self.is_ours is None:
+            await self.send(Request("GET", "/health"))
+        return bool(self.is_ours)
 
     async def ask_health(self) -> bool:
         """Whether the server lives; also finds out whether it is one of ours."""
@@ -146,18 +156,18 @@ class Sender:
         text = str(problem) or type(problem).__name__
         return StoreUnavailableError(f"{self._api}: {text}")
 
-    async def _try(self, request: Request) -> Answer:
-        return await self._exchange(request, self._patience.request_seconds + request.wait_seconds)
+    async def _try(self, request: Request, number: int) -> Answer:
+        return await self._exchange(request, self._patience.request_seconds + request.wait_seconds, number)
 
-    async def _exchange(self, request: Request, seconds: float) -> Answer:
-        headers = self._headers
-        if request.key is not None or request.body is not None:
-            headers = dict(headers)
-            if request.key is not None:
-                headers[KEY_HEADER] = request.key
-            if request.body is not None:
-                headers["Content-Type"] = JSON_TYPE
-        async with self._sessions.get().request(
+    async def _exchange(self, request: Request, seconds: float, number: int = 1) -> Answer:
+        headers = dict(self._headers)
+        if request.key is not None:
+            headers[KEY_HEADER] = request.key
+            if number > 1:
+                headers[TRY_HEADER] = str(number)
+        if request.body is not None:
+            headers["Content-Type"] = JSON_TYPE
+        async with self._sessions.get(waits=request.wait_seconds > 0).request(
             request.method,
             URL(self._api + request.path, encoded=True),
             data=request.body,

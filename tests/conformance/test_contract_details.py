@@ -13,9 +13,10 @@ from lightning_store.errors import (
     RolloutNotFoundError,
     UnsupportedOperationError,
 )
+from lightning_store.http.client import LightningStoreClient
 from lightning_store.operations import OPERATIONS
 from tests.support.factories import make_span, some_resources, span_of
-from tests.support.stores import only_stores
+from tests.support.stores import STORE_KINDS, only_stores
 
 
 def wrapped(store):
@@ -46,7 +47,7 @@ async def test_capabilities_are_booleans_and_async_safe(store):
     assert set(capabilities) <= {"thread_safe", "async_safe", "zero_copy", "otlp_traces"}
     assert all(isinstance(value, bool) for value in capabilities.values())
     assert capabilities["async_safe"] is True
-    assert capabilities.get("otlp_traces", False) is False
+    assert capabilities.get("otlp_traces", False) is isinstance(store, LightningStoreClient)
 
 
 async def test_capabilities_of_each_kind(store, store_kind):
@@ -67,7 +68,9 @@ async def test_capabilities_of_each_kind(store, store_kind):
     assert (capabilities["thread_safe"], capabilities["zero_copy"]) == expected[store_kind]
 
 
+@only_stores(*[kind for kind in STORE_KINDS if not kind.startswith("http")])
 async def test_store_without_an_endpoint_for_traces_says_so(store):
+    """Not through HTTP: a server takes traces."""
     with pytest.raises(NotImplementedError) as caught:
         store.otlp_traces_endpoint()
     assert isinstance(caught.value, UnsupportedOperationError)

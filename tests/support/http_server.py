@@ -92,7 +92,7 @@ class ServedStore(LightningStoreClient):
     def __init__(self, store: LightningStore, **options: Any) -> None:
         self.store = store
         self._served_by = shared_server()
-        app = build_app(store, **options)
+        app = build_app(store, **{"orphan_seconds": 0.3, **options})
         super().__init__(self._served_by.mount(app))
 
     def __getstate__(self) -> dict[str, Any]:
