@@ -14,6 +14,7 @@ import pytest
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing it waits for a download
 os.environ.setdefault("AGENTOPS_API_KEY", "")
+os.environ.setdefault("AGENTOPS_LOGGING_TO_FILE", "false")  # its log would lie in the checkout
 
 HAS_AGENT_LIGHTNING = importlib.util.find_spec("agentlightning") is not None
 
