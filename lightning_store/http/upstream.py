@@ -79,7 +79,9 @@ class Upstream:
         if composed is not None:
             return await composed(arguments)
         if operation.name not in _KNOWN:
-            raise UnsupportedOperationError(f"{operation.name}: the server of Agent Lightning 0.3 has no such operation")
+            raise UnsupportedOperationError(
+                f"{operation.name}: the server of Agent Lightning 0.3 has no such operation"
+            )
         given = _without_defaults(operation, arguments)
         if operation.name == "query_rollouts":
             given = _with_new_names(given)
