@@ -1,4 +1,4 @@
-"""What calls have been answered, by their key, so that a repeat gets the same answer; bounded in age, number and bytes."""
+"""What calls have been answered, by their key, so that a repeat gets the same; bounded in age, number and bytes."""
 
 import time
 from collections import OrderedDict

@@ -100,7 +100,7 @@ def _ids(given: Arguments) -> Arguments:
 
 def _prune(given: Arguments) -> Arguments:
     names = ("older_than_seconds", "keep_latest", "status_in", "consumed_cursor")
-    check_prune(*(given.get(name) for name in names))  # type: ignore[arg-type]
+    check_prune(*(given.get(name) for name in names))
     return given
 
 

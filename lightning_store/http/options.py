@@ -44,8 +44,8 @@ class ServerOptions:
         write_seconds: A client that takes nothing of its answer for so long is hung up on.
         keep_alive_seconds: A connection without a request for so long is closed. Longer than that of a proxy before it.
         wait_limit_seconds: The longest that one request waits; clients then ask again.
-        answer_seconds: How long answers are kept for calls that are sent again after a lost answer: twice as long as any
-            client repeats a call (`retry_seconds`), at least.
+        answer_seconds: How long answers are kept for calls that are sent again after a lost answer: at least twice as
+            long as any client repeats a call (`retry_seconds`).
         drain_seconds: For how long requests in flight may go on once the server is told to stop.
         ready_seconds: The longest that `/ready` waits for the store.
     """

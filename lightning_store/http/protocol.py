@@ -1,7 +1,7 @@
 """What client and server of the HTTP API have agreed on besides the records: prefix, headers, how values are written.
 
-Bodies are JSON in UTF-8. Between our own client and server they are written as Python writes them, so that NaN, infinities
-and lone surrogates arrive as they were; everybody else gets JSON as the standard has it.
+Bodies are JSON in UTF-8. Between our own client and server they are written as Python writes them, so that NaN,
+infinities and lone surrogates arrive as they were; everybody else gets JSON as the standard has it.
 """
 
 import json
@@ -22,14 +22,14 @@ API_VERSION: Final = "1"
 API_HEADER: Final = "X-Lightning-Store"
 """Sent by our server with every answer and by our client with every request: the version of this protocol.
 
-To a server it says that its caller reads JSON as Python writes it; to a client, that calls may be repeated by their key.
+To a server it says that its caller reads JSON as Python writes it; to a client, that calls may be repeated by key.
 """
 
 KEY_HEADER: Final = "Idempotency-Key"
 """With a call that changes something: 32 hex digits, the same for each try of the call.
 
-`DELETE` on the path of a call that waits for work or room, with its key, ends the call: it has no effect later, and what
-it has claimed is handed back.
+`DELETE` on the path of a call that waits for work or room, with its key, ends the call: it has no effect later, and
+what it has claimed is handed back.
 """
 
 TRY_HEADER: Final = "X-Lightning-Store-Try"

@@ -1,7 +1,7 @@
 """Paths of the HTTP API: which operation a request means, and how an operation's path is written.
 
-A path is taken apart before its escapes are read, so an id may hold anything, slashes included. Words of the API win over
-ids that look the same, unless these are written with an escape, as our client does.
+A path is taken apart before its escapes are read, so an id may hold anything, slashes included. Words of the API win
+over ids that look the same, unless these are written with an escape, as our client does.
 """
 
 from collections.abc import Mapping, Sequence

@@ -133,7 +133,7 @@ class Codec:
         """Reads an answer; of a page only its items."""
         annotation = self.operation.signature.return_annotation
         item = item_type(annotation)
-        return TypeAdapter(_answer_type(annotation if item is None else list[item]))
+        return TypeAdapter(_answer_type(annotation if item is None else types.GenericAlias(list, (item,))))
 
     # -- the server's side -------------------------------------------------------------------------------------------
 
