@@ -311,9 +311,9 @@ def render(outcomes: Sequence[Outcome], seconds: float, most_growth: float) -> s
         "# Soak of the server",
         "",
         f"`python -m benchmarks.server_soak`: {outcomes[0].clients} clients in {PROCESSES} processes, {seconds:g} s",
-        f"a store, against one server process, each with connections of its own. They enqueue {BULK} at a time,",
-        f"claim with a lease, store {SPANS} spans of about 1 kB and report; each {FAILS_EVERY}th first attempt fails and",
-        f"is retried. One more client follows the log of completions, checks the spans, and prunes to {KEEP} rollouts.",
+        "a store, against one server process, each with connections of its own. They enqueue a few rollouts at a",
+        f"time, claim with a lease, store {SPANS} spans of about 1 kB and report; every {FAILS_EVERY}th first attempt",
+        f"fails and is retried. One more client follows the log of completions, checks spans, and prunes to {KEEP}.",
         "",
         "| store | rollouts | calls | calls/s | spans | p50 ms | p99 ms | errors | lost | twice | wrong spans |"
         " MiB after warm-up | MiB at the end | growth |",
