@@ -29,7 +29,9 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: Final[dict[ExitCode, str]] = {
-    ExitCode.OK: "Done; for commands that go on (`up`, `run`, `serve`, `healthcheck`, `status --watch`): ended as asked.",
+    ExitCode.OK: (
+        "Done; for commands that go on (`up`, `run`, `serve`, `healthcheck`, `status --watch`): stopped as asked."
+    ),
     ExitCode.NO: (
         "The command worked and the answer is no: `doctor` found something wrong, `audit` something that it did not "
         "mend, `wait` saw a rollout that did not succeed or did not finish in time, a rollout could not be cancelled "

@@ -36,14 +36,6 @@ _ANY_ROLLOUT: Final = Annotated[
 """A rollout has the key `attempt` exactly when it has attempts."""
 
 
-class _Page(TypedDict):
-    """A page without its items' kind."""
-
-    limit: int
-    offset: int
-    total: int
-
-
 def _answer_type(annotation: Any) -> Any:
     """What the answer of a method is read as: a rollout may be one with an attempt wherever one can be."""
     if annotation is Rollout:
@@ -73,7 +65,7 @@ def item_type(annotation: Any) -> Any:
 
 def _argument_type(parameter: inspect.Parameter, *, may_be_null: bool) -> Any:
     """What an argument is read as. Whether null is one is left to the store, where it may be refused by name."""
-    annotation = parameter.annotation
+    annotation: Any = parameter.annotation
     if get_origin(annotation) in _UNIONS:
         annotation = Union[tuple(part for part in get_args(annotation) if part is not Unset)]  # noqa: UP007
     if may_be_null and annotation is not Any:
