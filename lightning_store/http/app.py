@@ -18,7 +18,6 @@ from lightning_store.http.protocol import (
     API_HEADER,
     API_VERSION,
     CUT_HEADER,
-    HAND_BACK_PATH,
     JSON_TYPE,
     KEY_HEADER,
     PREFIX,
@@ -52,7 +51,9 @@ _KEY: Final = KEY_HEADER.lower().encode()
 _TRY: Final = TRY_HEADER.lower().encode()
 _NOT_FOUND: Final = b'{"detail":"Not Found"}'
 _NOT_ALLOWED: Final = b'{"detail":"Method Not Allowed"}'
+_HEALTH: Final = "/health"
 _HEALTHY: Final = b'{"status":"ok"}'
+_ENDED_BY_KEY: Final = {row.path for row in OPERATIONS.values() if row.path and row.mutates and row.waits}
 
 
 class Api:
@@ -63,18 +64,17 @@ class Api:
         self._calls = calls
         self._debug = debug
         self._routes = Routes()
-        self._others = {"/health": ("GET", self._health), HAND_BACK_PATH: ("POST", self._hand_back)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         headers = dict(scope["headers"])
         is_ours = _VERSION[0] in headers
         path = _path(scope).removeprefix(PREFIX)
-        other = self._others.get(path)
-        if other is not None:
-            method, answer = other
-            allowed = Match(None, {}, frozenset({method}))
-            await (answer(scope, headers, send) if method == scope["method"] else _refuse(scope, allowed, send))
+        if path == _HEALTH:
+            await _send_health(scope, send)
+            return
+        if scope["method"] == "DELETE" and path in _ENDED_BY_KEY:
+            await self._end(scope, path, headers, send)
             return
         match = self._routes.match(scope["method"], path, empty_ids=is_ours)
         if match.route is None:
@@ -110,22 +110,25 @@ class Api:
             return *failure_of(error, where=where, debug=self._debug), ()
         return codec.success, outcome.body, _extra(outcome)
 
-    async def _health(self, _scope: Scope, _headers: Mapping[bytes, bytes], send: Send) -> None:
-        """Says that the server lives."""
-        await _send(send, 200, _HEALTHY)
-
-    async def _hand_back(self, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> None:
-        """Ends a dequeue whose caller wants no more of it."""
+    async def _end(self, scope: Scope, path: str, headers: Mapping[bytes, bytes], send: Send) -> None:
+        """End a call whose caller wants no more of it."""
         try:
-            dequeue = OPERATIONS["dequeue_many_rollouts"]
             token = _token(headers)
             if token is None:
-                raise InvalidRequestError(f"{KEY_HEADER}: expected the key of a dequeue")
-            await self._calls.hand_back(_identity(scope, f"POST {dequeue.path}", token))
+                raise InvalidRequestError(f"{KEY_HEADER}: expected the key of the call to end")
+            await self._calls.end(_identity(scope, f"POST {path}", token))
         except Exception as error:  # noqa: BLE001 - each has an answer
             await _send(send, *failure_of(error, where="header", debug=self._debug))
         else:
             await _send(send, 200, b"null")
+
+
+async def _send_health(scope: Scope, send: Send) -> None:
+    """Says that the server lives."""
+    if scope["method"] == "GET":
+        await _send(send, 200, _HEALTHY)
+    else:
+        await _refuse(scope, Match(None, {}, frozenset({"GET"})), send)
 
 
 class _Below(BaseRoute):

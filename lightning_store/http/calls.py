@@ -17,7 +17,8 @@ from lightning_store.repeats import repeatable
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
-_NOTHING_CLAIMED: Final = Outcome(b"[]")
+_NOTHING: Final = Outcome(b"[]")
+"""Nothing was claimed or enqueued."""
 
 
 class Gone(Exception):  # noqa: N818 - not an error
@@ -105,16 +106,18 @@ class Calls:
             return await self._ask(call)
         return await self._once(call, call.identity)
 
-    async def hand_back(self, identity: str) -> None:
-        """End a claim that its caller wants no more: what it took is handed back, and it takes nothing later."""
+    async def end(self, identity: str) -> None:
+        """End a call that its caller wants no more: what it claimed is handed back, and it does nothing later."""
         running = self._running.get(identity)
         if running is not None:
             running.outcome.cancel()
             await asyncio.wait({running.outcome})
         outcome = self._answers.get(identity)
-        self._answers.keep(identity, _NOTHING_CLAIMED)
-        self._orphans.take(identity)
-        if outcome is not None:
+        if outcome is None:
+            self._answers.keep(identity, _NOTHING)
+        elif outcome.claims:
+            self._answers.keep(identity, _NOTHING)
+            self._orphans.take(identity)
             await self._orphans.release(outcome.claims)
 
     # -- calls that are over soon ------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ class Calls:
 
     def _ended(self, identity: str, ended: "asyncio.Future[Outcome]") -> None:
         del self._running[identity]
-        if not ended.cancelled() and ended.exception() is None and ended.result() != _NOTHING_CLAIMED:
+        if not ended.cancelled() and ended.exception() is None and ended.result() != _NOTHING:
             self._answers.keep(identity, ended.result())
 
     async def _outcome(self, call: Call, running: _Running, gone: "asyncio.Future[None]") -> Outcome | None:
@@ -221,7 +224,7 @@ class Calls:
     async def _without_waiting(self, call: Call) -> Outcome:
         """What there is when the server stops."""
         if call.operation.claims:
-            return replace(_NOTHING_CLAIMED, is_cut=True)
+            return replace(_NOTHING, is_cut=True)
         return replace(await self._ask(replace(call, arguments={**call.arguments, "timeout": 0})), is_cut=True)
 
     async def _wait_or_claim(self, call: Call) -> Outcome:

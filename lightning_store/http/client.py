@@ -13,10 +13,11 @@ from lightning_store.contract import DEFAULT_QUEUES, Capabilities
 from lightning_store.errors import InvalidRequestError, LightningStoreError, QueueFullError
 from lightning_store.forwarding import ForwardingStore
 from lightning_store.http.checks import checked
-from lightning_store.http.protocol import CUT_HEADER, HAND_BACK_PATH, PREFIX, TRACES_PATH
+from lightning_store.http.protocol import CUT_HEADER, PREFIX, TRACES_PATH
 from lightning_store.http.routes import written
 from lightning_store.http.sending import Answer, Patience, Request, Sender
 from lightning_store.http.sessions import Sessions
+from lightning_store.http.upstream import Upstream
 from lightning_store.http.wire import CODECS
 from lightning_store.operations import OPERATIONS, Operation
 from lightning_store.records import AttemptedRollout, EnqueueRolloutRequest, Rollout
@@ -26,7 +27,7 @@ from lightning_store.spans import Span
 Arguments = dict[str, Any]
 
 RESCUE_SECONDS: Final = 1.0
-"""For how long a cancelled claim waits until what it took is handed back."""
+"""For how long a cancelled call waits until it is ended at the server, and what it claimed handed back."""
 
 QUEUE_FULL_PAUSE: Final = 0.05
 """Before a full queue is asked again within the caller's own time, when the server did not wait for so long."""
@@ -99,6 +100,7 @@ class LightningStoreClient(ForwardingStore):
     def _connect(self) -> None:
         self._sessions = Sessions(max_connections=self._max_connections, tls=self._tls)
         self._sender = Sender(self._root, self._token, self._patience, self._sessions)
+        self._upstream = Upstream(self._ask)
         self._background: set[asyncio.Task[None]] = set()
 
     def _tls(self) -> ssl.SSLContext | bool:
@@ -120,7 +122,7 @@ class LightningStoreClient(ForwardingStore):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for connected in ("_sessions", "_sender", "_background"):
+        for connected in ("_sessions", "_sender", "_upstream", "_background"):
             state.pop(connected)
         return state
 
@@ -156,8 +158,13 @@ class LightningStoreClient(ForwardingStore):
         if composed is not None:
             return await composed(self, arguments)
         arguments = checked(operation.name, arguments)
+        if not (self._sender.is_ours or await self._sender.recognise()):
+            return await self._upstream.carry_out(operation, arguments)
         if operation.waits:
             return await self._wait(operation, arguments)
+        return await self._ask(operation, arguments)
+
+    async def _ask(self, operation: Operation, arguments: Arguments) -> Any:
         return (await self._call(operation, arguments))[0]
 
     async def _call(self, operation: Operation, arguments: Arguments, wait_seconds: float = 0.0) -> tuple[Any, Answer]:
@@ -175,17 +182,18 @@ class LightningStoreClient(ForwardingStore):
         try:
             answer = await self._sender.send(request)
         except asyncio.CancelledError:
-            if operation.claims:  # for a moment only, because the event loop may end with the caller
-                await asyncio.wait({self._hand_back(request)}, timeout=RESCUE_SECONDS)
+            if operation.mutates and operation.waits and self._sender.is_ours:
+                # For a moment only, because the event loop may end with the caller.
+                await asyncio.wait({self._end(request)}, timeout=RESCUE_SECONDS)
             raise
         return codec.read_answer(answer.body, arguments), answer
 
-    def _hand_back(self, claim: Request) -> "asyncio.Task[None]":
-        """Begin to take back a claim that nobody wants any more; it may have been carried out, or be on its way."""
+    def _end(self, call: Request) -> "asyncio.Task[None]":
+        """Begin to end a call that nobody wants any more; it may have been carried out, or be on its way."""
 
         async def tell() -> None:
             with suppress(LightningStoreError):  # then its lease has to end it
-                await self._sender.send(Request("POST", HAND_BACK_PATH, key=claim.key))
+                await self._sender.send(Request("DELETE", call.path, key=call.key))
 
         task = asyncio.ensure_future(tell())
         self._background.add(task)

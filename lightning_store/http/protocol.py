@@ -26,16 +26,17 @@ To a server it says that its caller reads JSON as Python writes it; to a client,
 """
 
 KEY_HEADER: Final = "Idempotency-Key"
-"""With a call that changes something: 32 hex digits, the same for each try of the call."""
+"""With a call that changes something: 32 hex digits, the same for each try of the call.
+
+`DELETE` on the path of a call that waits for work or room, with its key, ends the call: it has no effect later, and what
+it has claimed is handed back.
+"""
 
 TRY_HEADER: Final = "X-Lightning-Store-Try"
 """With a repeat: which try of its call it is, from 2 on."""
 
 CUT_HEADER: Final = "X-Lightning-Store-Cut"
 """With the answer to a wait that the server ended before the caller's own time was over: ask again."""
-
-HAND_BACK_PATH: Final = "/queues/rollouts/hand-back"
-"""Below the prefix: ends the dequeue whose key is sent along, and hands back what it has taken."""
 
 JSON_TYPE: Final = "application/json"
 

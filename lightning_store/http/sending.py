@@ -1,6 +1,7 @@
 """Sends requests until they are answered: time limits, repeats and their delays, and a look at the server's health."""
 
 import asyncio
+import io
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from lightning_store.http.failures import error_of
 from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, KEY_HEADER, PREFIX, TRY_HEADER
 from lightning_store.http.sessions import Sessions
 
+_LONG_BYTES: Final = 1 << 18
 _SUCCESS: Final = range(200, 300)
 
 
@@ -120,6 +122,16 @@ class Sender:
             if was_received and not self.is_ours and not request.is_safe:
                 raise self._unavailable(f"{problem}; the call may have taken effect") from _cause(problem)
 
+    async def recognise(self) -> bool:
+        """Whether the server is one of ours, which it is asked before the first call.
+
+        Raises:
+            StoreUnavailableError: No answer in time.
+        """
+        if self.is_ours is None:
+            await self.send(Request("GET", "/health"))
+        return bool(self.is_ours)
+
     async def ask_health(self) -> bool:
         """Whether the server lives; also finds out whether it is one of ours."""
         seconds = self._patience.health_seconds or self._patience.connect_seconds
@@ -160,7 +172,7 @@ class Sender:
         async with self._sessions.get(waits=request.wait_seconds > 0).request(
             request.method,
             URL(self._api + request.path, encoded=True),
-            data=request.body,
+            data=_payload(request.body),
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=self._patience.connect_seconds),
@@ -168,6 +180,11 @@ class Sender:
             body = await response.read()
             self.is_ours = API_HEADER in response.headers
             return Answer(response.status, body, response.headers)
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A body as aiohttp wants it: long ones in pieces, between which others get a turn."""
+    return io.BytesIO(body) if body is not None and len(body) >= _LONG_BYTES else body
 
 
 def _cause(problem: object) -> BaseException | None:
