@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from lightning_store.backends.memory import InMemoryLightningStore
     from lightning_store.backends.redis.store import RedisLightningStore
+    from lightning_store.backends.sqlite import SQLiteLightningStore
     from lightning_store.clock import Clock, IdSource
     from lightning_store.contract import UNSET, Capabilities, LightningStore, Unset
     from lightning_store.embedded import EmbeddedRedis
@@ -127,6 +128,7 @@ __all__ = [
     "RolloutNotFoundError",
     "RolloutStatus",
     "Runner",
+    "SQLiteLightningStore",
     "SchemaMismatchError",
     "SortOrder",
     "Span",
@@ -147,6 +149,7 @@ __all__ = [
 _NAMES: Final = {
     "backends.memory": "InMemoryLightningStore",
     "backends.redis.store": "RedisLightningStore",
+    "backends.sqlite": "SQLiteLightningStore",
     "clock": "Clock IdSource",
     "contract": "UNSET Capabilities LightningStore Unset",
     "embedded": "EmbeddedRedis",

@@ -8,6 +8,7 @@ Address: TypeAlias = tuple[str, int]
 
 DEFAULT_PORT: Final = 6379
 CLUSTER: Final = "+cluster"
+DEFAULT_NAMESPACE: Final = "default"
 CLUSTER_SCHEMES: Final = ("redis+cluster", "rediss+cluster")
 
 

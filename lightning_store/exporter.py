@@ -205,6 +205,11 @@ class LightningSpanExporter(SpanExporter):
         with self._lock:
             return dict(self._lost_in_all)
 
+    @property
+    def buffered(self) -> int:
+        """How many spans are neither stored nor lost yet."""
+        return self._buffered
+
     # -- taking spans ------------------------------------------------------------------------------------------------
 
     def _export_one(self, span: ReadableSpan) -> bool:

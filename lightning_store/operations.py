@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
 
 from lightning_store.contract import LightningStore, Unset
@@ -34,7 +35,7 @@ class Operation:
     claims: bool = False
     role: Role = "admin"
 
-    @property
+    @cached_property
     def signature(self) -> inspect.Signature:
         """The contract's signature of the method, without `self`."""
         signature = inspect.signature(getattr(LightningStore, self.name))

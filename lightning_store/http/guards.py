@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lightning_store.http.access import REQUEST, Places, Request, leave
+from lightning_store.http.app import CALLER
 from lightning_store.http.options import ServerOptions, is_loopback
 from lightning_store.http.refusals import bad_request, forbidden, overloaded, unauthorized
 from lightning_store.http.tokens import Tokens
@@ -43,6 +44,7 @@ class Authentication:
                 request.role = self._tokens.role_of(_token_in(headers))
                 if request.role is None:
                     raise unauthorized("the token is not known")
+            scope[CALLER] = request.role
         await self._app(scope, receive, send)
 
     def _check_local(self, headers: Headers) -> None:
