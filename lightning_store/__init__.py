@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from lightning_store.exporter import LightningSpanExporter
     from lightning_store.forwarding import ForwardingStore
+    from lightning_store.http.client import LightningStoreClient
     from lightning_store.operations import OPERATIONS, Operation
     from lightning_store.records import (
         LLM,
@@ -104,6 +105,7 @@ __all__ = [
     "LeaseState",
     "LightningSpanExporter",
     "LightningStore",
+    "LightningStoreClient",
     "LightningStoreError",
     "LightningStoreThreaded",
     "Link",
@@ -160,6 +162,7 @@ _NAMES: Final = {
     ),
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",
+    "http.client": "LightningStoreClient",
     "operations": "OPERATIONS Operation",
     "records": (
         "LLM Attempt AttemptCause AttemptedRollout AttemptStatus AuditExample AuditFinding AuditReport AuditRule "

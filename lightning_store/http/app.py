@@ -113,7 +113,7 @@ class Api:
     async def _end(self, scope: Scope, path: str, headers: Mapping[bytes, bytes], send: Send) -> None:
         """End a call whose caller wants no more of it."""
         try:
-            await self._calls.end(_identity(scope, f"POST {path}", _token_to_end(headers)))
+            await self._calls.end(_identity(scope, f"POST {path}", _token(headers) or _no_token()))
         except Exception as error:  # noqa: BLE001 - each has an answer
             await _send(send, *failure_of(error, where="header", debug=self._debug))
         else:
@@ -179,16 +179,8 @@ def _token(headers: Mapping[bytes, bytes]) -> str | None:
     return text
 
 
-def _token_to_end(headers: Mapping[bytes, bytes]) -> str:
-    """The key of the call that is to be ended.
-
-    Raises:
-        InvalidRequestError: There is none, or it is none of ours.
-    """
-    token = _token(headers)
-    if token is None:
-        raise InvalidRequestError(f"{KEY_HEADER}: expected the key of the call to end")
-    return token
+def _no_token() -> str:
+    raise InvalidRequestError(f"{KEY_HEADER}: expected the key of the call to end")
 
 
 def _check_page(arguments: Mapping[str, Any]) -> None:

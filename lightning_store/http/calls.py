@@ -1,4 +1,4 @@
-"""Carrying out a call: each key once, waits that end with their caller or server, claims that are lost with neither."""
+"""Carrying out a call: each key once, waits that end with their caller or server, claims that are not lost."""
 
 import asyncio
 import math
@@ -206,7 +206,7 @@ class Calls:
         """The outcome of a call under way; None when others have ended it."""
         task, stop = running.outcome, self.shutdown.announce()
         try:
-            ends: set[asyncio.Future[Any]] = {task, gone, stop} if call.wanted_seconds > 0 else {task, gone}
+            ends: list[asyncio.Future[Any]] = [task, gone, stop] if call.wanted_seconds > 0 else [task, gone]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.shutdown.forget(stop)

@@ -38,8 +38,8 @@ _SCHEMES: Final = ("http://", "https://")
 class LightningStoreClient(ForwardingStore):
     """A store behind a `LightningStoreServer`, or behind the server of Agent Lightning 0.3.
 
-    Every call is repeated until it is answered: our server knows a repeat by its key, so it takes effect once. With
-    another server, calls are repeated only if that does no harm. Errors are those of the store behind the server.
+    Every call is repeated until it is answered: our server knows a repeat by its key, so that it takes effect once.
+    With another server, calls are repeated only if that does no harm. Errors are those of the store behind the server.
 
     Callable from any thread, event loop and process; connections are opened when first used, one session per loop.
     """
@@ -227,7 +227,7 @@ def _has_ended(operation: Operation, result: Any) -> bool:
     return bool(result.items if operation.name == "completions" else result)
 
 
-# -- operations that have no route of their own ------------------------------------------------------------------------
+# -- operations that have no route of their own, or a better one --------------------------------------------------------
 
 
 async def _enqueue_rollout(client: LightningStoreClient, arguments: Arguments) -> Rollout:
