@@ -227,7 +227,7 @@ def _has_ended(operation: Operation, result: Any) -> bool:
     return bool(result.items if operation.name == "completions" else result)
 
 
-# -- operations that have no route of their own, or a better one --------------------------------------------------------
+# -- operations that have no route of their own, or a better one -------------------------------------------------------
 
 
 async def _enqueue_rollout(client: LightningStoreClient, arguments: Arguments) -> Rollout:

@@ -26,11 +26,12 @@ from lightning_store.http.wire import CODECS, BareCodec, Codec, NumberCodec, Spa
 _TEMPLATE: Final = "#/components/schemas/{model}"
 _ABOUT: Final = """Rollouts, their attempts and spans, resources and workers, as in Agent Lightning 0.3.
 
-Times are seconds since the epoch. Calls marked as an extension are not in Agent Lightning. A call that changes something
-may be sent again with the same `Idempotency-Key`: it takes effect once."""
+Times are seconds since the epoch. Calls marked as an extension are not in Agent Lightning. A call that changes
+something may be sent again with the same `Idempotency-Key`: it takes effect once."""
 _TAGS: Final = {
     "queues": "Enqueue, claim", "rollouts": "Rollouts and attempts", "spans": "Spans", "resources": "Resources",
-    "workers": "Workers", "waits": "Waiting", "completions": "Finished rollouts in order", "consumers": "Readers of them",
+    "workers": "Workers", "waits": "Waiting", "completions": "Finished rollouts in order",
+    "consumers": "Readers of them",
     "upkeep": "Upkeep",
 }  # fmt: skip
 _NUMBER: Final = {
@@ -115,7 +116,7 @@ def _schemas() -> tuple[Schemas, dict[str, Any]]:
             _describe_fields(definitions.get(written, {}), docstring_of(kind).arguments)
     for name, codec in CODECS.items():
         _describe_fields(definitions.get(codec.name, {}), docstring_of(getattr(LightningStore, name)).arguments)
-    return {key: schema for (key, _), schema in found.items()}, definitions  # type: ignore[misc]
+    return {key: schema for (key, _), schema in found.items()}, definitions
 
 
 def _records() -> dict[str, type[BaseModel]]:
