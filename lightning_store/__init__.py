@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_store.exporter import LightningSpanExporter
     from lightning_store.forwarding import ForwardingStore
     from lightning_store.http.client import LightningStoreClient
+    from lightning_store.http.server import LightningStoreServer
     from lightning_store.operations import OPERATIONS, Operation
     from lightning_store.records import (
         LLM,
@@ -107,6 +108,7 @@ __all__ = [
     "LightningStore",
     "LightningStoreClient",
     "LightningStoreError",
+    "LightningStoreServer",
     "LightningStoreThreaded",
     "Link",
     "NamedResources",
@@ -163,6 +165,7 @@ _NAMES: Final = {
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",
     "http.client": "LightningStoreClient",
+    "http.server": "LightningStoreServer",
     "operations": "OPERATIONS Operation",
     "records": (
         "LLM Attempt AttemptCause AttemptedRollout AttemptStatus AuditExample AuditFinding AuditReport AuditRule "

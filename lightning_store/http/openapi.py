@@ -29,11 +29,20 @@ _ABOUT: Final = """Rollouts, their attempts and spans, resources and workers, as
 Times are seconds since the epoch. Calls marked as an extension are not in Agent Lightning. A call that changes
 something may be sent again with the same `Idempotency-Key`: it takes effect once."""
 _TAGS: Final = {
-    "queues": "Enqueue, claim", "rollouts": "Rollouts and attempts", "spans": "Spans", "resources": "Resources",
-    "workers": "Workers", "waits": "Waiting", "completions": "Finished rollouts in order",
-    "consumers": "Readers of them",
+    "about": "The server",
+    "statistics": "What is stored",
+    "queues": "Enqueue and claim",
+    "rollouts": "Rollouts and attempts",
+    "waits": "Waiting",
+    "completions": "Finished rollouts in order",
+    "consumers": "Readers of these",
+    "events": "Transitions",
+    "spans": "Spans",
+    "rewards": "Rewards",
+    "resources": "Resources",
+    "workers": "Workers",
     "upkeep": "Upkeep",
-}  # fmt: skip
+}
 _NUMBER: Final = {
     "type": "object",
     "properties": {"sequence_id": {"type": "integer"}},
@@ -115,8 +124,17 @@ def _schemas() -> tuple[Schemas, dict[str, Any]]:
         for written in (name, f"{name}-Input", f"{name}-Output"):
             _describe_fields(definitions.get(written, {}), docstring_of(kind).arguments)
     for name, codec in CODECS.items():
-        _describe_fields(definitions.get(codec.name, {}), docstring_of(getattr(LightningStore, name)).arguments)
+        own = docstring_of(getattr(LightningStore, name)).arguments
+        _describe_fields(definitions.get(codec.name, {}), {**_common(codec), **own})
     return {key: schema for (key, _), schema in found.items()}, definitions
+
+
+def _common(codec: Codec) -> dict[str, str]:
+    """What is said of arguments where they stand first, for those that say no more of theirs."""
+    told = docstring_of(LightningStore.query_rollouts).arguments
+    exact = docstring_of(LightningStore.query_spans).arguments["trace_id"]
+    of_kind = {name: told["rollout_id_contains"] if name.endswith("_contains") else exact for name in codec.parameters}
+    return {**of_kind, **told}
 
 
 def _records() -> dict[str, type[BaseModel]]:
