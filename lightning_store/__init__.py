@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from lightning_store.backends.memory import InMemoryLightningStore
     from lightning_store.backends.redis.store import RedisLightningStore
+    from lightning_store.backends.sqlite import SQLiteLightningStore
     from lightning_store.clock import Clock, IdSource
     from lightning_store.contract import UNSET, Capabilities, LightningStore, Unset
     from lightning_store.embedded import EmbeddedRedis
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_store.exporter import LightningSpanExporter
     from lightning_store.forwarding import ForwardingStore
     from lightning_store.http.client import LightningStoreClient
+    from lightning_store.http.server import LightningStoreServer
     from lightning_store.operations import OPERATIONS, Operation
     from lightning_store.records import (
         LLM,
@@ -106,6 +108,7 @@ __all__ = [
     "LightningStore",
     "LightningStoreClient",
     "LightningStoreError",
+    "LightningStoreServer",
     "LightningStoreThreaded",
     "Link",
     "NamedResources",
@@ -129,6 +132,7 @@ __all__ = [
     "RolloutNotFoundError",
     "RolloutStatus",
     "Runner",
+    "SQLiteLightningStore",
     "SchemaMismatchError",
     "SortOrder",
     "Span",
@@ -149,6 +153,7 @@ __all__ = [
 _NAMES: Final = {
     "backends.memory": "InMemoryLightningStore",
     "backends.redis.store": "RedisLightningStore",
+    "backends.sqlite": "SQLiteLightningStore",
     "clock": "Clock IdSource",
     "contract": "UNSET Capabilities LightningStore Unset",
     "embedded": "EmbeddedRedis",
@@ -160,6 +165,7 @@ _NAMES: Final = {
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",
     "http.client": "LightningStoreClient",
+    "http.server": "LightningStoreServer",
     "operations": "OPERATIONS Operation",
     "records": (
         "LLM Attempt AttemptCause AttemptedRollout AttemptStatus AuditExample AuditFinding AuditReport AuditRule "

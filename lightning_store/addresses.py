@@ -8,6 +8,9 @@ Address: TypeAlias = tuple[str, int]
 
 DEFAULT_PORT: Final = 6379
 CLUSTER: Final = "+cluster"
+URL_VARIABLE: Final = "LIGHTNING_STORE_URL"
+NAMESPACE_VARIABLE: Final = "LIGHTNING_STORE_NAMESPACE"
+DEFAULT_NAMESPACE: Final = "default"
 CLUSTER_SCHEMES: Final = ("redis+cluster", "rediss+cluster")
 
 

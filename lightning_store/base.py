@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 from lightning_store.admission import MaxQueued, QueueLimits
 from lightning_store.clock import IdSource, RandomIds
 from lightning_store.contract import DEFAULT_QUEUES, LightningStore
+from lightning_store.errors import UnsupportedOperationError
+from lightning_store.eventlog import EventPage
+from lightning_store.footprint import Footprint
+from lightning_store.observer import UNOBSERVED, StoreObserver
 from lightning_store.payloads import PayloadLimits
 from lightning_store.records import (
     DEFAULT_QUEUE,
@@ -28,12 +32,39 @@ logger = logging.getLogger("lightning_store")
 class BaseStore(LightningStore):
     """What the backends share. A backend implements the bulk operations and every operation not found here."""
 
+    _observer: StoreObserver = UNOBSERVED
+
     def __init__(self, *, ids: IdSource | None, max_queued: MaxQueued, payloads: PayloadLimits) -> None:
         self.ids: IdSource = ids or RandomIds()
         self._queue_limits = QueueLimits.of(max_queued)
         self._payloads = payloads
         self._made_at = time.monotonic()
         self._last_uptime = 0.0
+
+    def observe(self, observer: StoreObserver) -> None:
+        """Tell an observer from now on, and no other; copies in other processes tell nobody."""
+        self._observer = observer
+
+    async def events_after(self, cursor: str | None, *, limit: int = 1000) -> EventPage:
+        """What `query_events` tells, read as it grows: every transition once, and how many were missed.
+
+        Args:
+            cursor: Where to go on, from an earlier page; None = the end of the log.
+            limit: Most transitions to return, at least 1.
+
+        Raises:
+            UnsupportedOperationError: This store cannot tell.
+            InvalidRequestError: The cursor is none.
+        """
+        raise UnsupportedOperationError(f"{type(self).__name__} does not tell what happens in it")
+
+    async def footprint(self) -> Footprint:
+        """How much memory the store takes, of how much.
+
+        Raises:
+            UnsupportedOperationError: This store cannot tell.
+        """
+        raise UnsupportedOperationError(f"{type(self).__name__} does not tell its memory")
 
     def _uptime(self) -> float:
         """Seconds since the object was made; grows with every call, however coarse the clock."""

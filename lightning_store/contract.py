@@ -93,6 +93,9 @@ class LightningStore:
         """
         raise UnsupportedOperationError(f"{type(self).__name__} has no OTLP endpoint")
 
+    async def close(self) -> None:
+        """Let go of what the running event loop holds: connections, threads (extension). It can be used again."""
+
     async def statistics(self) -> dict[str, Any]:
         """Counts of what is stored.
 

@@ -1,4 +1,4 @@
-"""Conversion of OpenTelemetry spans, and of objects that only look like one, to the span record.
+"""Conversion of OpenTelemetry spans, and of objects that only look like one, to the span record, and whose they are.
 
 OpenTelemetry itself is not imported: objects are read by the names of their attributes.
 """
@@ -9,6 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, TypeGuard, TypeVar, cast
 
 from lightning_store.spans import Event, Link, OtelResource, Span, SpanContext, TraceStatus
+
+ROLLOUT_ID: Final = "agentlightning.rollout_id"
+ATTEMPT_ID: Final = "agentlightning.attempt_id"
+SEQUENCE_ID: Final = "agentlightning.span_sequence_id"
 
 NANOSECONDS_ABOVE: Final = 1e12
 """Larger times are nanoseconds: as seconds they would lie 30,000 years ahead."""
@@ -24,7 +28,21 @@ _MACHINERY: Final = frozenset({
 
 _PLAIN: Final[dict[type, Callable[[Any], Any]]] = {bool: bool, int: int, float: float, str: str.__str__}
 
+Identity = tuple[str, str]
+"""Rollout and attempt id."""
+
 ModelT = TypeVar("ModelT", Span, SpanContext, TraceStatus, Event, Link, OtelResource)
+
+
+def identity_of(attributes: Mapping[str, Any] | None, resource: Mapping[str, Any] | None = None) -> Identity | None:
+    """Rollout and attempt id that a span or its resource names, each by itself; None if one is missing."""
+    found: list[str] = []
+    for name in (ROLLOUT_ID, ATTEMPT_ID):
+        value = (attributes or {}).get(name, (resource or {}).get(name))
+        if not isinstance(value, str | int | float):
+            return None
+        found.append(str(value))
+    return found[0], found[1]
 
 
 def span_from_opentelemetry(src: Any, rollout_id: str, attempt_id: str, sequence_id: int) -> Span:
@@ -111,10 +129,13 @@ def _scalar(value: Any) -> Any:
 
 
 def _attributes(src: Any) -> dict[str, Any]:
-    return {_text(key): _attribute(value) for key, value in _pairs(src)}
+    return {_text(key): attribute_value(value) for key, value in _pairs(src)}
 
 
-def _attribute(value: Any) -> Any:
+def attribute_value(value: Any) -> Any:
+    """An attribute's value as the record can hold it; see `span_from_opentelemetry` for what becomes text."""
+    if type(value) in _PLAIN:
+        return value
     plain = _json(value, ())
     if plain is None:
         return ""

@@ -9,9 +9,9 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from lightning_store.contract import LightningStore
+from lightning_store.conversion import Identity
 from lightning_store.errors import NotFoundError, StoreUnavailableError
 from lightning_store.patience import Backoff
-from lightning_store.scope import Identity
 from lightning_store.spans import Span
 
 BUFFER_FULL: Final = "buffer_full"

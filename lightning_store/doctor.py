@@ -1,4 +1,4 @@
-"""Examines a Redis server: is it fit for a store? Gathers facts with plain commands; a missing right is no failure."""
+"""Examines where a store is, above all a Redis server: is it fit? Plain commands; a missing right is no failure."""
 
 import secrets
 import time
@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 from lightning_store.addresses import is_cluster, node_url, shown
 from lightning_store.backends.redis.keys import SCHEMA, SCRATCH, Keys
 from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, StoreUrl, read_url
-from lightning_store.connect import check_url, redact
+from lightning_store.connect import check_url, kind_of, redact
 from lightning_store.doctor_checks import (
     CHECKS,
     NAMESPACE_CHECKS,
@@ -22,6 +22,8 @@ from lightning_store.doctor_checks import (
     check_cluster,
     worst_of,
 )
+from lightning_store.doctor_others import examine_file, examine_server
+from lightning_store.reachable import check_reachable
 from lightning_store.serverinfo import Client, plain_client, read_info, read_layout, read_time
 
 SECTIONS: Final = ("server", "memory", "persistence", "replication")
@@ -107,7 +109,7 @@ class Report:
 
 
 def examine(url: str, namespace: str) -> Report:
-    """Examine the server behind a URL. Writes scratch keys inside the namespace's tag and removes them.
+    """Examine what a URL names. On Redis, writes scratch keys inside the namespace's tag and removes them.
 
     Args:
         url: As a store takes it.
@@ -119,6 +121,9 @@ def examine(url: str, namespace: str) -> Report:
         AccessDeniedError: It does not let us in.
     """
     check_url(url)
+    if kind_of(url) != "redis":
+        check_reachable(url)
+        return Report(redact(url), namespace, examine_file(url) if kind_of(url) == "sqlite" else examine_server(url))
     if is_cluster(url):
         return Report(redact(url), namespace, _examine_cluster(url, Keys(namespace)))
     facts = gather(url, namespace)

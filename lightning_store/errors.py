@@ -104,6 +104,17 @@ class SchemaMismatchError(LightningStoreError, RuntimeError):
     code = "SCHEMA_MISMATCH"
 
 
+class MissingExtraError(LightningStoreError, ImportError):
+    """A part of the package needs what is not installed; the message has the command that installs it."""
+
+    code = "MISSING_EXTRA"
+
+    @classmethod
+    def of(cls, what: str, extra: str) -> "MissingExtraError":
+        """The error of something that needs an extra."""
+        return cls(f"{what} needs more packages: pip install 'lightning-store[{extra}]'")
+
+
 class InternalStoreError(LightningStoreError):
     """A script or a stored record broke its own rules."""
 

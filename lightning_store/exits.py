@@ -29,14 +29,16 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: Final[dict[ExitCode, str]] = {
-    ExitCode.OK: "Done; for commands that go on (`up`, `run`, `healthcheck`, `status --watch`): stopped as asked.",
+    ExitCode.OK: (
+        "Done; for commands that go on (`up`, `run`, `serve`, `healthcheck`, `status --watch`): stopped as asked."
+    ),
     ExitCode.NO: (
         "The command worked and the answer is no: `doctor` found something wrong, `audit` something that it did not "
         "mend, `wait` saw a rollout that did not succeed or did not finish in time, a rollout could not be cancelled "
         "or retried as it is, `prune --consumed` found no consumer."
     ),
     ExitCode.USAGE: "The command line, its URL, or its input (a line of JSONL) is wrong; nothing was changed.",
-    ExitCode.UNAVAILABLE: "Redis cannot be reached, refuses access, or has no memory left; a queue has no room.",
+    ExitCode.UNAVAILABLE: "The store cannot be reached, refuses access, or has no memory left; a queue has no room.",
     ExitCode.NOT_FOUND: "A rollout or attempt that was named does not exist, or its spans were evicted.",
     ExitCode.FAILED: "Anything else: another schema version, no server program, a fault of ours (see `--debug`).",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C; for commands that go on, by a second one.",

@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from lightning_store.background import LoopThread, callable_from_any_thread
 from lightning_store.contract import LightningStore
+from lightning_store.conversion import Identity, identity_of
 from lightning_store.delivery import BUFFER_FULL, REFUSED, UNATTRIBUTED, UNAVAILABLE, Loss, approximate_bytes, deliver
-from lightning_store.scope import Identity, detached_context, identity_of
+from lightning_store.scope import detached_context
 
 logger = logging.getLogger("lightning_store")
 
@@ -203,6 +204,11 @@ class LightningSpanExporter(SpanExporter):
         """Number of lost spans by reason, of all attempts since the start."""
         with self._lock:
             return dict(self._lost_in_all)
+
+    @property
+    def buffered(self) -> int:
+        """How many spans are neither stored nor lost yet."""
+        return self._buffered
 
     # -- taking spans ------------------------------------------------------------------------------------------------
 

@@ -8,17 +8,22 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lightning_store.connect import open_store
+from lightning_store.connect import kind_of, open_store
 from lightning_store.contract import LightningStore
-from lightning_store.errors import StoreUnavailableError
+from lightning_store.errors import MissingExtraError, StoreUnavailableError
 from lightning_store.healthz import Healthz
+from lightning_store.metrics.extra import EXTRA, is_installed
+from lightning_store.metrics.facts import DaemonFacts
 from lightning_store.patience import Backoff, Reach, is_hopeless
 from lightning_store.records import ExpiryReport, Transition
 from lightning_store.requests import check_limit, check_seconds
 from lightning_store.retention import Retention, RetentionOptions
 from lightning_store.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from lightning_store.metrics.daemon import DaemonMetrics
 
 logger = logging.getLogger("lightning_store.healthcheck")
 
@@ -29,6 +34,7 @@ DEFAULT_HOST: Final = "127.0.0.1"
 SHORTEST_SLEEP_SECONDS: Final = 0.02
 HEALTHY_INTERVALS: Final = 3
 HEALTHY_MARGIN_SECONDS: Final = 5.0
+METRICS_PATH: Final = "/metrics"
 
 
 T = TypeVar("T")
@@ -36,9 +42,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HealthCheckOptions:
-    """What the command line can say; see `HealthCheck` for the meaning."""
+    """What the command line can say; see `HealthCheck` for the meaning.
 
-    redis_url: str = field(repr=False)
+    Attributes:
+        store_url: Where the store is; may hold a password, and is not shown.
+        eviction_memory_threshold: As the store takes it; None = its default.
+        safe_memory_threshold: As the store takes it; None = its default.
+    """
+
+    store_url: str = field(repr=False)
     namespace: str = "default"
     interval: float = DEFAULT_INTERVAL_SECONDS
     batch: int = DEFAULT_BATCH
@@ -46,7 +58,7 @@ class HealthCheckOptions:
     port: int | None = None
     host: str = DEFAULT_HOST
     retention: RetentionOptions = field(default_factory=RetentionOptions)
-    eviction_memory_threshold: float = 0.7
+    eviction_memory_threshold: float | None = None
     safe_memory_threshold: float | None = None
 
 
@@ -60,13 +72,7 @@ def run_healthcheck(options: HealthCheckOptions) -> int:
         LightningStoreError: The store refuses for good, or an option is out of bounds.
         OSError: The port cannot be listened on.
     """
-    store = open_store(
-        options.redis_url,
-        options.namespace,
-        eviction_memory_threshold=options.eviction_memory_threshold,
-        safe_memory_threshold=options.safe_memory_threshold,
-        high_water_memory_threshold=1.0,  # a daemon brings no new work
-    )
+    store = open_store(options.store_url, options.namespace, **_settings(options))
     daemon = HealthCheck(
         store, options.interval, options.batch, options.silent_seconds, options.port, options.host, options.retention
     )  # fmt: skip
@@ -80,6 +86,16 @@ def run_healthcheck(options: HealthCheckOptions) -> int:
     with stop_on_signals(daemon.stop):
         asyncio.run(run())
     return 0
+
+
+def _settings(options: HealthCheckOptions) -> dict[str, Any]:
+    thresholds = {
+        "eviction_memory_threshold": options.eviction_memory_threshold,
+        "safe_memory_threshold": options.safe_memory_threshold,
+    }
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    # A daemon brings no new work. A server has thresholds of its own, and refuses any that are given.
+    return given if kind_of(options.store_url) == "http" else {**given, "high_water_memory_threshold": 1.0}
 
 
 @dataclass
@@ -125,19 +141,21 @@ class HealthCheck:
             interval: Longest time between two sweeps, in seconds.
             batch: Most deadlines that one call settles.
             silent_seconds: Workers without a sign of life for so long become `unknown`.
-            port: Answer `GET /healthz` here; 0 = any free port, None = do not.
+            port: Answer `GET /healthz` here, and `GET /metrics` where the extra `metrics` is installed; 0 = any free
+                port, None = do not.
             host: Address to listen on.
             retention: What to prune; None = nothing.
 
         Raises:
             InvalidRequestError: An option is out of bounds.
         """
-        self._store = store
+        self._metrics = None if port is None else self._make_metrics(store)
+        self._store = store if self._metrics is None else self._metrics.store
         self._interval = max(check_seconds(interval, "interval"), SHORTEST_SLEEP_SECONDS)
         self._batch = check_limit(batch, "batch", 1)
         self._silent_seconds = check_seconds(silent_seconds, "silent_seconds")
-        self._healthz = None if port is None else Healthz(host, check_limit(port, "port", 0), self.health)
-        self._retention = Retention(store, retention or RetentionOptions(), self._interval)
+        self._healthz = None if port is None else self._make_healthz(host, check_limit(port, "port", 0))
+        self._retention = Retention(self._store, retention or RetentionOptions(), self._interval)
         self._reach = Reach("healthcheck")
         self._facts = SweepFacts()
         self._next_look_at_workers = 0.0
@@ -182,14 +200,17 @@ class HealthCheck:
             await self._healthz.start()
         logger.info("started interval_seconds=%g batch=%d port=%s", self._interval, self._batch, self.port)
         stop = asyncio.ensure_future(stopping.wait())
-        retention = asyncio.ensure_future(self._retention.run())
+        beside = {asyncio.ensure_future(self._retention.run())}
+        if self._metrics is not None:
+            beside.add(asyncio.ensure_future(self._metrics.run()))
         try:
             await self._sweep_on(stop)
         finally:
             self._stopping = None
             stop.cancel()
-            retention.cancel()
-            await asyncio.wait({retention})
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
             if self._healthz is not None:
                 await self._healthz.stop()
             logger.info("stopped sweeps=%d transitions=%d", self._facts.sweeps, self._facts.transitions)
@@ -243,6 +264,8 @@ class HealthCheck:
     async def _settle_batch(self) -> ExpiryReport:
         report = await self._store.expire_attempts(limit=self._batch)
         self._facts.transitions += len(report.transitions)
+        if self._metrics is not None:
+            self._metrics.settled(report)
         for transition in report.transitions:
             _log(transition)
         return report
@@ -253,6 +276,22 @@ class HealthCheck:
         self._facts.finished_at = now
         self._facts.latest_seconds = now - started
         self._facts.longest_seconds = max(self._facts.longest_seconds, now - started)
+        if self._metrics is not None:
+            self._metrics.swept(now - started)
+
+    def _make_metrics(self, store: LightningStore) -> "DaemonMetrics | None":
+        if not is_installed():
+            return None
+        from lightning_store.metrics.daemon import DaemonMetrics  # noqa: PLC0415 - needs the extra
+
+        return DaemonMetrics(store, lambda: DaemonFacts(self._facts.silent_workers, self._retention.pruned))
+
+    def _make_healthz(self, host: str, port: int) -> Healthz:
+        if self._metrics is not None:
+            return Healthz(host, port, self.health, {METRICS_PATH: self._metrics.page})
+        reason = str(MissingExtraError.of(METRICS_PATH, EXTRA))
+        logger.info("no metrics: %s", reason)
+        return Healthz(host, port, self.health, {METRICS_PATH: reason})
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailableError):

@@ -54,6 +54,11 @@ class Reach:
         self._lock = threading.Lock()
         self._lost_at: float | None = None
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether the last call got through, or there was none yet."""
+        return self._lost_at is None
+
     def failed(self, error: BaseException | str) -> None:
         """A call did not get through, and why."""
         with self._lock:

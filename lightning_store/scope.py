@@ -6,21 +6,19 @@ is known, or when this process works on one attempt only.
 
 import threading
 from collections import deque
-from collections.abc import Mapping
 from contextvars import Context as VariableContext
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
+from lightning_store.conversion import Identity
+
 if TYPE_CHECKING:
     from lightning_store.exporter import LightningSpanExporter
-
-ROLLOUT_ID: Final = "agentlightning.rollout_id"
-ATTEMPT_ID: Final = "agentlightning.attempt_id"
 
 REMEMBERED_SCOPES: Final = 1000
 """Spans that end after their attempt find its exporter if not more attempts have ended since."""
@@ -29,8 +27,6 @@ _KEY: Final = otel_context.create_key("lightning_store.attempt")
 _NOBODY: Final = object()
 # The SDK's own exporters use this name too; there is no public one.
 _SUPPRESS: Final[str] = otel_context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-Identity = tuple[str, str]
 
 
 @dataclass(eq=False)
@@ -125,17 +121,6 @@ def cancelled() -> bool:
     """
     scope = current_scope()
     return scope is not None and scope.cancelled.is_set()
-
-
-def identity_of(attributes: Mapping[str, Any] | None, resource: Mapping[str, Any] | None = None) -> Identity | None:
-    """Rollout and attempt id that a span or its resource names, each by itself; None if one is missing."""
-    found: list[str] = []
-    for name in (ROLLOUT_ID, ATTEMPT_ID):
-        value = (attributes or {}).get(name, (resource or {}).get(name))
-        if not isinstance(value, str | int | float):
-            return None
-        found.append(str(value))
-    return found[0], found[1]
 
 
 def detached_context() -> VariableContext:

@@ -208,7 +208,7 @@ def _unavailable(url: str, error: Exception) -> LightningStoreError:
     return StoreUnavailableError(f"no answer from Redis at {redact(url)}: {reason}")
 
 
-def check_reachable(url: str) -> None:
+def check_server(url: str) -> None:
     """See that a server answers and lets us in, so that a wrong URL is told at once.
 
     Raises:

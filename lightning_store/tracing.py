@@ -18,17 +18,10 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from lightning_store.conversion import ATTEMPT_ID, ROLLOUT_ID, identity_of
 from lightning_store.errors import InvalidRequestError
 from lightning_store.rewards import ANNOTATION_SPAN, PRIMARY_REWARD, REWARD_PREFIX
-from lightning_store.scope import (
-    ATTEMPT_ID,
-    ROLLOUT_ID,
-    SCOPES,
-    AttemptScope,
-    current_scope,
-    identity_of,
-    scope_of_trace,
-)
+from lightning_store.scope import SCOPES, AttemptScope, current_scope, scope_of_trace
 
 __all__ = ["AttemptSpanProcessor", "agent_tracer", "emit_reward", "start_root_span"]
 

@@ -9,6 +9,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from lightning_store.addresses import DEFAULT_NAMESPACE
+from lightning_store.connect import TOKEN_VARIABLE
+from tests.support.places import Place, served_memory
 from tests.support.redis_cluster import ClusterUnderTest
 from tests.support.redis_server import RedisUnderTest
 from tests.support.stores import STORE_KINDS
@@ -25,12 +28,17 @@ hypothesis.settings.load_profile("project")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a real server, and what lies in the folder of the faults."""
     for item in items:
-        if REAL_REDIS_FIXTURES & set(getattr(item, "fixturenames", ())):
+        if REAL_REDIS_FIXTURES & set(getattr(item, "fixturenames", ())) or _is_on_redis(item):
             item.add_marker(pytest.mark.redis)
         if CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ())) or "cluster" in item.path.parts:
             item.add_marker(pytest.mark.cluster)
         if "faults" in item.path.parts:
             item.add_marker(pytest.mark.faults)
+
+
+def _is_on_redis(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return "place" in getattr(item, "fixturenames", ()) and parameters.get("place_kind", "redis") == "redis"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -66,6 +74,32 @@ def redis_cluster() -> Iterator[ClusterUnderTest]:
 def namespace() -> str:
     """A namespace that no other test uses."""
     return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def place_kind(request: pytest.FixtureRequest) -> str:
+    """See `on_places`."""
+    return str(getattr(request, "param", "redis"))
+
+
+@pytest.fixture
+def place(
+    place_kind: str,
+    request: pytest.FixtureRequest,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
+    """Where the store of this test is; nothing is there yet."""
+    if place_kind == "sqlite":
+        yield Place(f"sqlite:///{tmp_path / 'store.db'}", DEFAULT_NAMESPACE)
+    elif place_kind == "http":
+        token = secrets.token_urlsafe()
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+        with served_memory(token) as url:
+            yield Place(url, DEFAULT_NAMESPACE)
+    else:
+        yield Place(request.getfixturevalue("redis_url"), namespace)
 
 
 @pytest.fixture

@@ -8,10 +8,23 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli import audit, consumers, demo, enqueue, examine, rollouts, spans, status, up, wait, work
+from lightning_store.cli import (
+    audit,
+    consumers,
+    demo,
+    enqueue,
+    examine,
+    rollouts,
+    serve,
+    spans,
+    status,
+    up,
+    wait,
+    work,
+)
 from lightning_store.cli.options import SESSION, Debug
 from lightning_store.cli.output import clean, note, say
-from lightning_store.errors import LightningStoreError
+from lightning_store.errors import AccessDeniedError, LightningStoreError
 from lightning_store.exits import CommandError, ExitCode, exit_code_of
 
 app = typer.Typer(
@@ -47,6 +60,7 @@ def _root(
 
 demo.add_to(app)
 up.add_to(app)
+serve.add_to(app)
 work.add_to(app)
 enqueue.add_to(app)
 status.add_to(app)
@@ -108,6 +122,10 @@ def _usage_error(error: Exception) -> tuple[str, ExitCode] | None:
 
 def _other_error(error: Exception) -> tuple[str, ExitCode]:
     message, code = str(error) or type(error).__name__, exit_code_of(error)
+    if isinstance(error, AccessDeniedError) and (SESSION.url or "").startswith(("http://", "https://")):
+        from lightning_store.connect import TOKEN_VARIABLE  # noqa: PLC0415 - keeps `--help` fast
+
+        return f"{message} (the token for a server is read from {TOKEN_VARIABLE})", code
     if isinstance(error, CommandError | LightningStoreError):
         return message, code
     return f"{type(error).__name__}: {message} (`--debug` shows the traceback)", code

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, target, with_store
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, target, with_store
 from lightning_store.cli.output import Table, clean, counted, duration, note, say, say_json, show
 from lightning_store.exits import ExitCode
 
@@ -20,13 +20,13 @@ def add_to(app: typer.Typer) -> None:
 def audit(
     *,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what follows from the records themselves.")] = False,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Prove that nothing is lost, double or left over, while work goes on."""
-    report = with_store(target(redis_url, namespace), lambda store: store.audit(repair=repair))
+    report = with_store(target(store_url, namespace), lambda store: store.audit(repair=repair))
     if as_json:
         say_json(report.model_dump())
     else:

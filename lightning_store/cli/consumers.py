@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, target, with_store
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, target, with_store
 from lightning_store.cli.output import Table, clean, moment, say, say_json, show
 from lightning_store.exits import CommandError, ExitCode
 
@@ -18,10 +18,10 @@ def add_to(parent: typer.Typer) -> None:
 
 @app.command("list")
 def list_consumers(
-    *, redis_url: RedisUrl = None, namespace: Namespace = None, as_json: AsJson = False, debug: Debug = False
+    *, store_url: StoreUrl = None, namespace: Namespace = None, as_json: AsJson = False, debug: Debug = False
 ) -> int:
     """List the consumers, each with the cursor that it has acknowledged, and when that moved last."""
-    consumers = with_store(target(redis_url, namespace), lambda store: store.query_consumers())
+    consumers = with_store(target(store_url, namespace), lambda store: store.query_consumers())
     if as_json:
         say_json([consumer.model_dump() for consumer in consumers])
     else:
@@ -34,12 +34,12 @@ def list_consumers(
 def forget(
     *,
     consumer: Annotated[str, typer.Argument(metavar="NAME", help="A consumer.")],
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     debug: Debug = False,
 ) -> int:
     """Forget a consumer: what it has not read may be pruned and evicted then."""
-    if not with_store(target(redis_url, namespace), lambda store: store.forget_consumer(consumer)):
+    if not with_store(target(store_url, namespace), lambda store: store.forget_consumer(consumer)):
         raise CommandError(f"Consumer {consumer} not found", ExitCode.NOT_FOUND)
     say(f"forgot {clean(consumer)}")
     return ExitCode.OK

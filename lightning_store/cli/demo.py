@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli.options import SESSION, URL_VARIABLE, Debug, RedisUrl
+from lightning_store.cli.options import SESSION, URL_VARIABLE, Debug, StoreUrl
 from lightning_store.exits import CommandError, ExitCode
 
 
@@ -25,24 +25,25 @@ def demo(
         Path, typer.Option(metavar="FOLDER", help="Folder of the learning curve and of the logs.")
     ] = Path("demo-output"),
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text also on a terminal.")] = False,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     debug: Debug = False,
 ) -> int:
     """Watch a distributed learning loop on this machine.
 
-    Runners and an algorithm learn a numbers game on a real Redis; one runner is killed midway. Uses the Redis that is
-    named, in a namespace of its own which it removes; else it starts one for the time being.
+    Runners and an algorithm learn a numbers game on a real store; one runner is killed midway. Uses the store that is
+    named: on Redis in a namespace of its own which it removes, elsewhere if it is empty; else it starts a Redis for the
+    time being.
     """
     from lightning_store.connect import check_url  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.demo.orchestrate import DemoOptions, run_demo  # noqa: PLC0415
     from lightning_store.signals import Terminated  # noqa: PLC0415
 
-    SESSION.url = redis_url or os.environ.get(URL_VARIABLE) or None
+    SESSION.url = store_url or os.environ.get(URL_VARIABLE) or None
     if SESSION.url is not None:
         check_url(SESSION.url)
     try:
         options = DemoOptions(
-            redis_url=SESSION.url,
+            store_url=SESSION.url,
             seed=seed,
             iterations=iterations,
             runners=runners,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, cast
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, each_of, one_of, target, with_store
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, each_of, one_of, target, with_store
 from lightning_store.cli.output import clean, counted, note, say, say_json
 from lightning_store.exits import CommandError, ExitCode
 
@@ -77,7 +77,7 @@ def enqueue(
             help="Wait so long for room, 'inf' without end; standard input is read only as there is room.",
         ),
     ] = None,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -90,7 +90,7 @@ def enqueue(
     from lightning_store.cli.tasks import read_tasks  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.status import ATTEMPT_STATUSES  # noqa: PLC0415
 
-    place = target(redis_url, namespace)
+    place = target(store_url, namespace)
     defaults: dict[str, Any] = {
         "queue": queue,
         "group_id": group,

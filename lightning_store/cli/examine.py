@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, target
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, target
 from lightning_store.cli.output import clean, is_terminal, say, say_json
 from lightning_store.exits import ExitCode
 
@@ -23,18 +23,18 @@ def add_to(app: typer.Typer) -> None:
 def doctor(
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as wrong too.")] = False,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Say whether the Redis server is fit for a store.
+    """Say whether a Redis server, a SQLite file or our own server is fit for a store.
 
     Tells what is wrong, why it matters, and the command that mends it.
     """
     from lightning_store.doctor import examine  # noqa: PLC0415 - keeps `--help` fast
 
-    place = target(redis_url, namespace)
+    place = target(store_url, namespace)
     report = examine(place.url, place.namespace)
     if as_json:
         say_json(report.as_json())
@@ -49,7 +49,7 @@ def _tell(report: "Report") -> None:
     width = max(len(finding.check) for finding in report.findings)
     for finding in report.findings:
         _tell_finding(finding, width)
-    if any(finding.mend for finding in report.findings):
+    if any("CONFIG SET" in finding.mend for finding in report.findings):
         say()
         say("CONFIG SET lasts until Redis restarts; CONFIG REWRITE writes it into redis.conf.")
     counts = {level: sum(finding.level == level for finding in report.findings) for level in COLOURS}

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from lightning_store import addresses
+from lightning_store.addresses import DEFAULT_NAMESPACE
 from lightning_store.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from lightning_store.backends.redis.store import RedisLightningStore
+    from lightning_store.contract import LightningStore
 
-URL_VARIABLE: Final = "LIGHTNING_STORE_URL"
-NAMESPACE_VARIABLE: Final = "LIGHTNING_STORE_NAMESPACE"
-DEFAULT_NAMESPACE: Final = "default"
+URL_VARIABLE: Final = addresses.URL_VARIABLE
+NAMESPACE_VARIABLE: Final = addresses.NAMESPACE_VARIABLE
 
 T = TypeVar("T")
 
@@ -49,9 +50,9 @@ Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Show the traceback of an error.")
 ]
 # Not typer's envvar=: it would print the value, password included, among the defaults of some versions.
-RedisUrl = Annotated[
+StoreUrl = Annotated[
     str | None,
-    typer.Option("--redis-url", metavar="URL", help=f"Where the store is; else the variable {URL_VARIABLE}."),
+    typer.Option("--store", "--redis-url", metavar="URL", help=f"Where it is; else the variable {URL_VARIABLE}."),
 ]
 Namespace = Annotated[
     str | None,
@@ -73,28 +74,29 @@ class Target:
         return f"{redact(self.url)} (namespace {self.namespace})"
 
 
-def target(redis_url: str | None, namespace: str | None) -> Target:
+def target(store_url: str | None, namespace: str | None) -> Target:
     """The store to work on, from the options or else the environment.
 
     Raises:
         CommandError: There is no URL.
         InvalidRequestError: The URL cannot be read, or the namespace is no name.
     """
-    from lightning_store.connect import check_url  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.connect import check_namespace, check_url  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.requests import check_name  # noqa: PLC0415
 
-    url = redis_url or os.environ.get(URL_VARIABLE)
+    url = store_url or os.environ.get(URL_VARIABLE)
     if not url:
-        hint = f"pass --redis-url or set {URL_VARIABLE} (`lightning-store up` starts one and says how)"
+        hint = f"pass --store or set {URL_VARIABLE} (`lightning-store up` starts one and says how)"
         raise CommandError(f"no store given: {hint}", ExitCode.USAGE)
     SESSION.url = url
     check_url(url)
-    name = namespace or os.environ.get(NAMESPACE_VARIABLE) or DEFAULT_NAMESPACE
-    return Target(url, check_name(name, "namespace"))
+    name = check_name(namespace or os.environ.get(NAMESPACE_VARIABLE) or DEFAULT_NAMESPACE, "namespace")
+    check_namespace(url, name)
+    return Target(url, name)
 
 
 @asynccontextmanager
-async def opened(target: Target, max_queued: int | None = None) -> "AsyncGenerator[RedisLightningStore, None]":
+async def opened(target: Target, max_queued: int | None = None) -> "AsyncGenerator[LightningStore, None]":
     """The store of a target, open; a server that does not answer is told at once, not after retries.
 
     Args:
@@ -107,10 +109,11 @@ async def opened(target: Target, max_queued: int | None = None) -> "AsyncGenerat
     import asyncio  # noqa: PLC0415 - keeps `--help` fast
 
     from lightning_store.connect import open_store  # noqa: PLC0415
-    from lightning_store.serverinfo import check_reachable  # noqa: PLC0415
+    from lightning_store.reachable import check_reachable  # noqa: PLC0415
 
     await asyncio.to_thread(check_reachable, target.url)
-    store = open_store(target.url, target.namespace, max_queued=max_queued)
+    settings = {} if max_queued is None else {"max_queued": max_queued}
+    store = open_store(target.url, target.namespace, **settings)
     try:
         yield store
     finally:
@@ -118,7 +121,7 @@ async def opened(target: Target, max_queued: int | None = None) -> "AsyncGenerat
 
 
 def with_store(
-    target: Target, work: "Callable[[RedisLightningStore], Coroutine[Any, Any, T]]", max_queued: int | None = None
+    target: Target, work: "Callable[[LightningStore], Coroutine[Any, Any, T]]", max_queued: int | None = None
 ) -> T:
     """Run a coroutine function on the open store and return what it returns."""
     import asyncio  # noqa: PLC0415 - keeps `--help` fast

@@ -8,7 +8,7 @@ from lightning_store.cli.options import (
     AsJson,
     Debug,
     Namespace,
-    RedisUrl,
+    StoreUrl,
     each_of,
     finished_statuses,
     given_ids,
@@ -45,7 +45,7 @@ def list_rollouts(
     descending: Annotated[bool, typer.Option("--desc", help="Largest first; needs --sort-by.")] = False,
     limit: Annotated[int, typer.Option(min=-1, help="Most rollouts to list; -1 = all.")] = 50,
     offset: Annotated[int, typer.Option(min=0, help="Rollouts to leave out at the beginning.")] = 0,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -53,7 +53,7 @@ def list_rollouts(
     """List rollouts, oldest first."""
     from lightning_store.cli.rollout_views import list_table  # noqa: PLC0415 - keeps `--help` fast
 
-    place = target(redis_url, namespace)
+    place = target(store_url, namespace)
     status_in = _status_names(statuses)
     page = with_store(
         place,
@@ -80,7 +80,7 @@ def list_rollouts(
 def show_rollout(
     *,
     rollout_id: Annotated[str, typer.Argument(metavar="ID", help="A rollout id.")],
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -88,7 +88,7 @@ def show_rollout(
     """Show one rollout with all that happened to it."""
     from lightning_store.cli.rollout_views import read_history  # noqa: PLC0415 - keeps `--help` fast
 
-    history = with_store(target(redis_url, namespace), lambda store: read_history(store, rollout_id))
+    history = with_store(target(store_url, namespace), lambda store: read_history(store, rollout_id))
     if history is None:
         raise CommandError(f"Rollout {rollout_id} not found", ExitCode.NOT_FOUND)
     if as_json:
@@ -104,7 +104,7 @@ def cancel(
     ids: Ids = None,
     statuses: Statuses = None,
     group: Group = None,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -115,7 +115,7 @@ def cancel(
     """
     from lightning_store.cli.rollout_changes import cancel_rollouts  # noqa: PLC0415 - keeps `--help` fast
 
-    place, chosen, status_in = target(redis_url, namespace), given_ids(ids), _status_names(statuses)
+    place, chosen, status_in = target(store_url, namespace), given_ids(ids), _status_names(statuses)
     _need_condition(ids, group, status_in)
     outcome = with_store(
         place, lambda store: cancel_rollouts(store, chosen if ids else None, group_id=group, status_in=status_in)
@@ -129,7 +129,7 @@ def retry(
     ids: Ids = None,
     statuses: Statuses = None,
     group: Group = None,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -141,7 +141,7 @@ def retry(
     """
     from lightning_store.cli.rollout_changes import RESTARTABLE, retry_rollouts  # noqa: PLC0415 - keeps `--help` fast
 
-    place, chosen, status_in = target(redis_url, namespace), given_ids(ids), _status_names(statuses)
+    place, chosen, status_in = target(store_url, namespace), given_ids(ids), _status_names(statuses)
     _need_condition(ids, group, status_in)
     for status in status_in or ():
         if status not in RESTARTABLE:
@@ -168,7 +168,7 @@ def prune(
     consumed: Annotated[
         bool, typer.Option("--consumed", help="Only those that every registered consumer has passed.")
     ] = False,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -179,7 +179,7 @@ def prune(
     """
     from lightning_store.cli.rollout_changes import prune_rollouts  # noqa: PLC0415 - keeps `--help` fast
 
-    place, status_in = target(redis_url, namespace), finished_statuses(statuses, "--status")
+    place, status_in = target(store_url, namespace), finished_statuses(statuses, "--status")
     if older_than is None and keep_latest is None and status_in is None and not consumed:
         raise CommandError("say what to remove: --older-than, --keep-latest, --status or --consumed", ExitCode.USAGE)
     removed = with_store(

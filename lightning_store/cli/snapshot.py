@@ -9,8 +9,9 @@ from typing import Any, Final, get_args
 from lightning_store.cli.output import Table, duration, size
 from lightning_store.connect import redact
 from lightning_store.contract import LightningStore
+from lightning_store.reachable import read_place
 from lightning_store.records import QueueStats, RolloutStatus, Worker, WorkerStatus
-from lightning_store.serverinfo import Memory, read_memory_and_time
+from lightning_store.serverinfo import Memory
 from lightning_store.status import ROLLOUT_STATUSES
 
 WORKER_STATUSES: Final[tuple[WorkerStatus, ...]] = get_args(WorkerStatus)
@@ -104,7 +105,7 @@ async def take_snapshot(store: LightningStore, url: str, namespace: str, *, most
         StoreUnavailableError: The server cannot be reached.
     """
     # Asked first, because it fails at once where the store would try again for long.
-    memory, server_time = await asyncio.to_thread(read_memory_and_time, url)
+    memory, server_time = await asyncio.to_thread(read_place, url)
     # Asking for workers settles all deadlines that are due, so that the counts read after it are true.
     workers = sorted(await store.query_workers(), key=lambda worker: last_sign(worker) or 0.0, reverse=True)
     counts = Counter(worker.status for worker in workers)

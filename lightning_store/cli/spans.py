@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, target, with_store
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, target, with_store
 from lightning_store.cli.output import note, say, say_json
 from lightning_store.exits import CommandError, ExitCode
 
@@ -19,7 +19,7 @@ def spans(
     rollout_id: Annotated[str, typer.Argument(metavar="ID", help="A rollout id.")],
     attempt: Annotated[str | None, typer.Option(help="Only this attempt's; 'latest' = the latest attempt's.")] = None,
     attributes: Annotated[bool, typer.Option("--attributes", help="Show attributes and events too.")] = False,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -27,7 +27,7 @@ def spans(
     """Show the spans of a rollout as a tree."""
     from lightning_store.cli.span_tree import read_spans, tree_lines  # noqa: PLC0415 - keeps `--help` fast
 
-    found = with_store(target(redis_url, namespace), lambda store: read_spans(store, rollout_id, attempt))
+    found = with_store(target(store_url, namespace), lambda store: read_spans(store, rollout_id, attempt))
     if found is None:
         raise CommandError(f"Rollout {rollout_id} not found", ExitCode.NOT_FOUND)
     if as_json:

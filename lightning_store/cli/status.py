@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, Target, opened, target
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, Target, opened, target
 from lightning_store.cli.output import clean, drawn, is_terminal, note, say, say_json, show
 from lightning_store.errors import StoreUnavailableError
 from lightning_store.exits import ExitCode
@@ -25,7 +25,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 2.0,
     workers: Annotated[int, typer.Option(min=-1, help="How many workers to list; -1 = all.")] = 10,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -33,7 +33,7 @@ def status(
     """Show queues, rollouts, workers and memory."""
     import asyncio  # noqa: PLC0415 - keeps `--help` fast
 
-    place = target(redis_url, namespace)
+    place = target(store_url, namespace)
     if not watch:
         asyncio.run(_once(place, workers, as_json=as_json))
         return ExitCode.OK

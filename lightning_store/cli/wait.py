@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import AsJson, Debug, Namespace, RedisUrl, given_ids, target, with_store
+from lightning_store.cli.options import AsJson, Debug, Namespace, StoreUrl, given_ids, target, with_store
 from lightning_store.cli.output import clean, note, say, say_json
 from lightning_store.exits import CommandError, ExitCode
 
@@ -28,7 +28,7 @@ def wait(
     any_end: Annotated[
         bool, typer.Option("--any-end", help="Exit 0 when all have finished, also those that failed.")
     ] = False,
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -41,7 +41,7 @@ def wait(
 
     if [bool(ids), group is not None, everything].count(True) != 1:
         raise CommandError("name rollouts, or choose them by --group or --all, one of the three", ExitCode.USAGE)
-    place, chosen = target(redis_url, namespace), given_ids(ids)
+    place, chosen = target(store_url, namespace), given_ids(ids)
     outcome = with_store(place, lambda store: wait_for(store, chosen if ids else None, group=group, timeout=timeout))
     if as_json:
         say_json(outcome.as_json())

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import Debug, Namespace, RedisUrl, Target, finished_statuses, one_of, target
+from lightning_store.cli.options import Debug, Namespace, StoreUrl, Target, finished_statuses, one_of, target
 from lightning_store.errors import LightningStoreError
 from lightning_store.exits import CommandError, ExitCode
 
@@ -30,7 +30,7 @@ def healthcheck(
         float, typer.Option(min=0, help="Workers without a sign of life for so long become unknown.")
     ] = 120.0,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Answer GET /healthz here; 0 = a free port.")
+        int | None, typer.Option(min=0, max=65535, help="Answer GET /healthz and GET /metrics here; 0 = a free port.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = all.")] = "127.0.0.1",
     prune_older_than: Annotated[
@@ -47,13 +47,13 @@ def healthcheck(
     ] = False,
     prune_interval: Annotated[float, typer.Option(min=0.02, help="Seconds between two prunes.")] = 60.0,
     eviction_memory_threshold: Annotated[
-        float, typer.Option(min=0.01, max=1, help="Evict spans when so much of the server's memory is used.")
-    ] = 0.7,
+        float | None, typer.Option(min=0.01, max=1, help="Evict spans when so much of its memory is used; else 0.7.")
+    ] = None,
     safe_memory_threshold: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Evict until so much is used; else 80 % of the above.")
     ] = None,
     log_level: LogLevel = "INFO",
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     debug: Debug = False,
 ) -> int:
@@ -71,11 +71,11 @@ def healthcheck(
         consumed=prune_consumed,
         interval=prune_interval,
     )
-    place = target(redis_url, namespace)
-    _log(log_level)
-    _check_access(place)
+    place = target(store_url, namespace)
+    log_at(log_level)
+    check_access(place)
     options = HealthCheckOptions(
-        redis_url=place.url,
+        store_url=place.url,
         namespace=place.namespace,
         interval=interval,
         batch=batch,
@@ -110,8 +110,15 @@ def run(
         float, typer.Option(min=0, help="Time for running agents to finish after SIGTERM; the rest is handed back.")
     ] = 30.0,
     worker_id: Annotated[str | None, typer.Option(help="Name of the workers; else host and process id.")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Answer GET /metrics here, of further processes at the next ports; 0 = free ports."
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address to answer it on; 0.0.0.0 = all.")] = "127.0.0.1",
     log_level: LogLevel = "INFO",
-    redis_url: RedisUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     debug: Debug = False,
 ) -> int:
@@ -122,11 +129,11 @@ def run(
     from lightning_store.runner.command import run_runner  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.runner.options import RunnerOptions  # noqa: PLC0415
 
-    place = target(redis_url, namespace)
-    level = _log(log_level)
+    place = target(store_url, namespace)
+    level = log_at(log_level)
     options = RunnerOptions(
         agent=agent,
-        redis_url=place.url,
+        store_url=place.url,
         namespace=place.namespace,
         concurrency=concurrency,
         processes=processes,
@@ -134,26 +141,28 @@ def run(
         grace_seconds=grace_seconds,
         worker_id=worker_id,
         log_level=level,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
         **({"queues": tuple(queue)} if queue else {}),
     )
-    _check_access(place)
+    check_access(place)
     return run_runner(options)
 
 
-def _check_access(place: Target) -> None:
+def check_access(place: Target) -> None:
     """Refuse a wrong password at once and in one line. A server that does not answer is waited for by what follows.
 
     Raises:
         AccessDeniedError: The server does not let us in.
     """
     from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415 - keeps `--help` fast
-    from lightning_store.serverinfo import check_reachable  # noqa: PLC0415
+    from lightning_store.reachable import check_reachable  # noqa: PLC0415
 
     with suppress(StoreUnavailableError):
         check_reachable(place.url)
 
 
-def _log(level: str) -> str:
+def log_at(level: str) -> str:
     """Send logs of this level and above to standard error; the level's name."""
     name: str = one_of(level.upper(), LOG_LEVELS, "--log-level")
     logging.basicConfig(level=name, format=LOG_FORMAT)

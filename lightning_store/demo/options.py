@@ -19,7 +19,7 @@ class DemoOptions:
     """What the command `demo` was asked for.
 
     Attributes:
-        redis_url: A Redis that is there; None starts one for the time of the demo.
+        store_url: A store that is there; None starts a Redis for the time of the demo.
         seed: Decides tasks and moves; the same seed gives the same curve.
         iterations: Batches to learn from, at least 2, so that one of them is midway.
         tasks_per_batch: Tasks of each batch.
@@ -31,7 +31,7 @@ class DemoOptions:
         plain: Lines of text also on a terminal, instead of the live view.
     """
 
-    redis_url: str | None = field(default=None, repr=False)  # has a password
+    store_url: str | None = field(default=None, repr=False)  # has a password
     seed: int = 0
     iterations: int = 12
     tasks_per_batch: int = 16

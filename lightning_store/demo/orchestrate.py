@@ -1,14 +1,16 @@
-"""The demo as a whole: a Redis, the processes on it, and the closing figures, which decide the exit code."""
+"""The demo as a whole: a store, the processes on it, and the closing figures, which decide the exit code."""
 
 import asyncio
 import importlib.util
 import secrets
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from lightning_store.connect import open_store, redact
-from lightning_store.demo.cleaning import remove_namespace
+from lightning_store.addresses import DEFAULT_NAMESPACE
+from lightning_store.connect import kind_of, open_store, redact
+from lightning_store.contract import LightningStore
+from lightning_store.demo.cleaning import remove_remains
 from lightning_store.demo.closing import Figures, count
 from lightning_store.demo.options import DemoOptions
 from lightning_store.demo.processes import Children
@@ -16,11 +18,8 @@ from lightning_store.demo.supervisor import DemoError, Supervisor
 from lightning_store.demo.training import TrainingResult
 from lightning_store.demo.view import View, choose_view
 from lightning_store.embedded import EmbeddedRedis
-from lightning_store.serverinfo import check_reachable
+from lightning_store.reachable import check_reachable
 from lightning_store.signals import terminable
-
-if TYPE_CHECKING:
-    from lightning_store.backends.redis.store import RedisLightningStore
 
 __all__ = ["DemoError", "DemoOptions", "run_demo"]
 
@@ -40,15 +39,16 @@ def run_demo(options: DemoOptions) -> int:
     Raises:
         DemoError: A package of the extra `demo` is missing, or a process of the demo failed.
         EmbeddedRedisError: No Redis was given and none can be started; nothing was started then.
-        StoreUnavailableError: The Redis that was given cannot be reached.
+        StoreUnavailableError: The store that was given cannot be reached.
     """
     _check_packages()
     with terminable(), ExitStack() as stack:
         view = choose_view(is_plain=options.plain)
-        url = _redis(options, view, stack)
-        namespace = f"demo-{secrets.token_hex(4)}"
-        if options.redis_url is not None:
-            stack.callback(remove_namespace, url, namespace)
+        url = _store_url(options, view, stack)
+        namespace = f"demo-{secrets.token_hex(4)}" if kind_of(url) == "redis" else DEFAULT_NAMESPACE
+        if options.store_url is not None:
+            asyncio.run(_check_empty(open_store(url, namespace)))
+            stack.callback(remove_remains, url, namespace)
         environment = {"LIGHTNING_STORE_URL": url, "LIGHTNING_STORE_NAMESPACE": namespace}
         children = stack.enter_context(Children(options.output_dir / LOGS, environment))
         result, figures = asyncio.run(_play(options, open_store(url, namespace), children, view))
@@ -61,19 +61,28 @@ def _check_packages() -> None:
         raise DemoError(f"the demo needs {' and '.join(missing)}: pip install 'lightning-store[demo]'")
 
 
-def _redis(options: DemoOptions, view: View, stack: ExitStack) -> str:
-    """URL of the Redis to use: the one that was given, else one that ends with the stack."""
-    if options.redis_url is not None:
-        check_reachable(options.redis_url)
-        view.tell(f"using {redact(options.redis_url)}")
-        return options.redis_url
+def _store_url(options: DemoOptions, view: View, stack: ExitStack) -> str:
+    """URL of the store to use: the one that was given, else that of a Redis that ends with the stack."""
+    if options.store_url is not None:
+        check_reachable(options.store_url)
+        view.tell(f"using {redact(options.store_url)}")
+        return options.store_url
     redis = stack.enter_context(EmbeddedRedis())
     view.tell(f"started {redis.binary.name} {redis.binary.version_text} ({redis.pid})")
     return redis.url
 
 
+async def _check_empty(store: LightningStore) -> None:
+    """Refuse a store with work in it: the demo's runners would take it, and the demo removes what it leaves."""
+    try:
+        if (await store.statistics())["total_rollouts"]:
+            raise DemoError("the store has rollouts; the demo needs one that is empty")
+    finally:
+        await store.close()
+
+
 async def _play(
-    options: DemoOptions, store: "RedisLightningStore", children: Children, view: View
+    options: DemoOptions, store: LightningStore, children: Children, view: View
 ) -> tuple[TrainingResult, Figures]:
     supervisor = Supervisor(options, store, children, view)
     try:

@@ -207,7 +207,7 @@ async def _body(receive: Receive) -> bytes:
 async def _refuse(scope: Scope, match: Match, send: Send) -> None:
     """An answer where there is no route."""
     has_body = scope["method"] != "HEAD"
-    if match.allowed:
+    if match.allowed and scope["method"] != "GET":  # upstream's pages answer every GET that is no route, with 404
         allow = _header("allow", ", ".join(sorted(match.allowed)))
         await _send(send, 405, _NOT_ALLOWED, (allow,), has_body=has_body)
     else:

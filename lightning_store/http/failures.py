@@ -66,9 +66,9 @@ def _details(error: ValidationError, where: str) -> list[dict[str, Any]]:
 
 
 def _quotable(value: Any) -> Any:
-    """An input as it was, or the beginning of its text if it is long or was no JSON."""
+    """An input as it was, or the beginning of its text if it is long; a body that is no JSON is quoted as text."""
     if isinstance(value, bytes):
-        return value[:_QUOTED_CHARACTERS].decode(errors="replace")
+        value = value[:_QUOTED_CHARACTERS].decode("utf-8", "backslashreplace")
     text = repr(value)
     return value if len(text) <= _QUOTED_CHARACTERS else text[:_QUOTED_CHARACTERS]
 

@@ -50,6 +50,12 @@ def _answer_type(annotation: Any) -> Any:
     return annotation
 
 
+_NEED_A_BODY: Final = frozenset({
+    "query_attempts", "query_rollouts", "query_workers", "update_attempt", "update_rollout"
+})  # fmt: skip
+"""Everything in these bodies may be left out, but not the body itself: upstream refuses that as a mistake."""
+
+
 def item_type(annotation: Any) -> Any:
     """The records of a page; None if the annotation is of no page."""
     if inspect.isclass(annotation) and issubclass(annotation, PaginatedResult):
@@ -59,7 +65,7 @@ def item_type(annotation: Any) -> Any:
 
 def _argument_type(parameter: inspect.Parameter, *, may_be_null: bool) -> Any:
     """What an argument is read as. Whether null is one is left to the store, where it may be refused by name."""
-    annotation = parameter.annotation
+    annotation: Any = parameter.annotation
     if get_origin(annotation) in _UNIONS:
         annotation = Union[tuple(part for part in get_args(annotation) if part is not Unset)]  # noqa: UP007
     if may_be_null and annotation is not Any:
@@ -138,12 +144,17 @@ class Codec:
         Raises:
             ValidationError: One is missing or ill-typed, or the body is no JSON.
         """
-        return self._arguments_of(validated(self.arguments, body or b"{}"))
+        may_be_missing = self.operation.name not in _NEED_A_BODY
+        return self._arguments_of(validated(self.arguments, b"{}" if may_be_missing and not body else body))
 
     def read_query(self, query: bytes) -> dict[str, Any]:
         """The same from a query."""
         given: dict[str, Any] = {}
-        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogatepass"):
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="surrogatepass")
+        except ValueError as error:
+            raise InvalidRequestError(f"query: expected escapes of UTF-8 text, got {query[:200]!r}") from error
+        for name, value in pairs:
             if name in self.lists:
                 given.setdefault(name, []).append(value)
             else:

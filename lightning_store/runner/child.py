@@ -34,7 +34,7 @@ def main() -> int:
         run_here(options, lambda runner: _end_with_parent(lifeline, runner))
         exit_for_certain(ExitCode.OK)
     except LightningStoreError as error:
-        sys.stderr.write(f"error: {redact(str(error), options.redis_url)}\n")
+        sys.stderr.write(f"error: {redact(str(error), options.store_url)}\n")
         return exit_code_of(error)
     return ExitCode.OK
 

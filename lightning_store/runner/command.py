@@ -5,15 +5,20 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lightning_store.connect import open_store
+from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
+from lightning_store.metrics.extra import check_installed
 from lightning_store.runner.loading import load_agent
 from lightning_store.runner.options import RunnerOptions
 from lightning_store.runner.processes import run_processes
 from lightning_store.runner.runner import Runner
 from lightning_store.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from lightning_store.metrics.runner import RunnerMetrics
 
 logger = logging.getLogger("lightning_store")
 
@@ -51,9 +56,10 @@ def run_here(options: RunnerOptions, before: Callable[[Runner], None] | None = N
     """
     with stop_on_signals(_exit_before_start):
         agent = load_agent(options.agent)
-        store = open_store(options.redis_url, options.namespace)
+        store = open_store(options.store_url, options.namespace)
+        metrics = None if options.metrics_port is None else _metrics(store)
         runner = Runner(
-            store,
+            store if metrics is None else metrics.store,
             agent,
             concurrency=options.concurrency,
             queues=options.queues,
@@ -61,9 +67,27 @@ def run_here(options: RunnerOptions, before: Callable[[Runner], None] | None = N
             worker_id=options.worker_id,
             grace_seconds=options.grace_seconds,
         )
+        if metrics is not None and options.metrics_port is not None:
+            _serve_metrics(metrics, runner, options.metrics_port, options.metrics_host)
     if before is not None:
         before(runner)
     runner.run_forever()
+
+
+def _metrics(store: LightningStore) -> "RunnerMetrics":
+    check_installed("--metrics-port")
+    from lightning_store.metrics.runner import RunnerMetrics  # noqa: PLC0415 - needs the extra
+
+    return RunnerMetrics(store)
+
+
+def _serve_metrics(metrics: "RunnerMetrics", runner: Runner, port: int, host: str) -> None:
+    metrics.watch(runner.facts)
+    try:
+        server, _ = metrics.serve(port, host)
+    except (OSError, OverflowError) as error:
+        raise InvalidRequestError(f"--metrics-port: cannot listen on {host}:{port}: {error}") from error
+    logger.info("metrics at http://%s:%d/metrics", host, server.server_port)
 
 
 def exit_for_certain(code: int) -> None:

@@ -14,15 +14,18 @@ class RunnerOptions:
 
     Attributes:
         agent: `package.module:agent`.
-        redis_url: Where the store is; holds a password, and is not shown.
+        store_url: Where the store is; holds a password, and is not shown.
         concurrency: Rollouts at once, per process.
         processes: Number of processes; 1 = this one.
         worker_id: As in `Runner`; with several processes, the number of the process is put behind it.
         log_level: Level of the log of the processes that are started.
+        metrics_port: Where metrics are told; of several processes, where the first does, and each further one at the
+            next port. 0 = at free ports, None = nowhere.
+        metrics_host: Address to tell them on.
     """
 
     agent: str
-    redis_url: str = field(repr=False)
+    store_url: str = field(repr=False)
     namespace: str = "default"
     concurrency: int = 1
     processes: int = 1
@@ -31,6 +34,8 @@ class RunnerOptions:
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     worker_id: str | None = None
     log_level: str = "INFO"
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON, secrets included."""

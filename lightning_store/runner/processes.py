@@ -138,8 +138,13 @@ class _Parent:
         return await end
 
     def _options_of(self, number: int) -> RunnerOptions:
-        name = self._options.worker_id
-        return replace(self._options, processes=1, worker_id=None if name is None else f"{name}-{number}")
+        name, port = self._options.worker_id, self._options.metrics_port
+        return replace(
+            self._options,
+            processes=1,
+            worker_id=None if name is None else f"{name}-{number}",
+            metrics_port=port + number if port else port,
+        )
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

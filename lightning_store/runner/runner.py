@@ -12,6 +12,7 @@ from lightning_store.background import callable_from_any_thread
 from lightning_store.contract import DEFAULT_QUEUES, LightningStore
 from lightning_store.errors import InvalidRequestError
 from lightning_store.exporter import LightningSpanExporter
+from lightning_store.metrics.facts import RunnerFacts
 from lightning_store.patience import Reach
 from lightning_store.requests import check_free_id, check_lease, check_limit, check_seconds, claim_request
 from lightning_store.runner.calling import Agent, check_agent
@@ -115,6 +116,8 @@ class Runner:
         self._stopping: asyncio.Event | None = None
         self._stop_asked = False
         self._renewal: Renewal | None = None
+        self._slots: Sequence[Slot] = ()
+        self._around: Surroundings | None = None
 
     async def run(self) -> None:
         """Work until `stop` is called; cancelling this gives all rollouts back without grace.
@@ -124,8 +127,8 @@ class Runner:
         """
         self._loop = asyncio.get_running_loop()
         exporter = LightningSpanExporter(self.store)
-        around = self._surroundings(exporter)
-        slots = [Slot(around, worker_id) for worker_id in self.worker_ids]
+        around = self._around = self._surroundings(exporter)
+        slots = self._slots = [Slot(around, worker_id) for worker_id in self.worker_ids]
         self._renewal = Renewal(self.store, slots, self._lease_seconds, around.stats.read)
         self._renewal.start()
         logger.info("runner started workers=%s queues=%s", ",".join(self.worker_ids), ",".join(self._queues))
@@ -172,6 +175,21 @@ class Runner:
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None and not loop.is_closed():
             loop.call_soon_threadsafe(stopping.set)
+
+    def facts(self) -> RunnerFacts | None:
+        """What metrics tell of the runner, from any thread; None before `run`."""
+        around = self._around
+        if around is None:
+            return None
+        return RunnerFacts(
+            attempts=around.stats.attempts,
+            busy=sum(slot.held is not None for slot in self._slots),
+            workers=len(self.worker_ids),
+            last_poll=around.stats.last_poll,
+            lost_spans=around.exporter.lost_in_all,
+            buffered_spans=around.exporter.buffered,
+            is_answering=around.reach.is_answering,
+        )
 
     def _surroundings(self, exporter: LightningSpanExporter) -> Surroundings:
         around = Surroundings(

@@ -12,14 +12,18 @@ import psutil
 
 
 class RunnerStats:
-    """Counts and facts of one process; may be used from any thread."""
+    """Counts and facts of one process; may be used from any thread.
+
+    Attributes:
+        last_poll: When a claim got through last, in seconds since the epoch; None before the first.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self._lock = threading.Lock()
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first reading is 0 and starts the interval of the next
         self._counts: Counter[str] = Counter({"succeeded": 0, "failed": 0, "released": 0, "interrupted": 0})
-        self._last_poll: float | None = None
+        self.last_poll: float | None = None
         self._fixed = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -35,7 +39,13 @@ class RunnerStats:
 
     def polled(self) -> None:
         """A claim got through, with or without work."""
-        self._last_poll = time.time()
+        self.last_poll = time.time()
+
+    @property
+    def attempts(self) -> dict[str, int]:
+        """How many attempts ended in which way."""
+        with self._lock:
+            return dict(self._counts)
 
     def read(self) -> dict[str, Any]:
         """Everything, as JSON.
@@ -50,7 +60,5 @@ class RunnerStats:
                 "rss_bytes": self._process.memory_info().rss,
                 "threads": self._process.num_threads(),
             }
-        with self._lock:
-            counts = dict(self._counts)
         load = os.getloadavg()[0]
-        return {**self._fixed, **facts, "load": load, "last_successful_poll": self._last_poll, "attempts": counts}
+        return {**self._fixed, **facts, "load": load, "last_successful_poll": self.last_poll, "attempts": self.attempts}

@@ -1,16 +1,15 @@
-"""The command line on a real Redis, in a namespace of the test."""
+"""The command line on a store of the test: a namespace of the shared Redis, or what `on_places` says."""
 
 import pytest
 
 from tests.support.command_line import CommandLine
+from tests.support.places import Place
 
 
 @pytest.fixture
-def cli(
-    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> CommandLine:
+def cli(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     """Runs commands: `result = cli("status", "--json")`."""
-    return CommandLine(redis_url, namespace, monkeypatch, capsys)
+    return CommandLine(place.url, place.namespace, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import redis
 from lightning_store.backends.redis.keys import Keys
 from lightning_store.contract import LightningStore
 from tests.support.factories import claim, requests_for
+from tests.support.places import ALL_PLACES, on_places
 
 
 async def some_work(store: LightningStore) -> None:
@@ -22,6 +23,7 @@ def damage(cli, *, for_good=False):
     return first
 
 
+@on_places(*ALL_PLACES)
 def test_sound_namespace_is_one_line(cli):
     cli.on_store(some_work)
 

@@ -11,6 +11,7 @@ from lightning_store.cli import enqueue
 from lightning_store.contract import LightningStore
 from lightning_store.records import Rollout
 from tests.support.command_line import CommandLine, start_process
+from tests.support.places import ALL_PLACES, on_places
 from tests.support.until import until, wait_until
 
 
@@ -21,6 +22,7 @@ def stored(cli: CommandLine) -> list[Rollout]:
     return cli.on_store(read)
 
 
+@on_places(*ALL_PLACES)
 def test_each_line_becomes_a_rollout_in_order(cli, tmp_path):
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"q": 1}\n"two"\n[3]\nnull\n')
@@ -46,6 +48,7 @@ def test_unusual_but_good_lines_are_kept_to_the_letter(cli):
     assert [rollout.input for rollout in stored(cli)] == lines
 
 
+@on_places(*ALL_PLACES)
 def test_options_reach_the_rollouts(cli):
     result = cli(
         "enqueue", "-", "--queue", "eval", "--group", "g 1", "--mode", "val", "--resources-id", "rs-1",

@@ -44,14 +44,16 @@ def test_without_a_url_the_error_says_where_it_comes_from(offline, monkeypatch, 
     result = offline(*arguments)
 
     assert result.code == 2
-    assert result.err.startswith("error: no store given: pass --redis-url or set LIGHTNING_STORE_URL")
+    assert result.err.startswith("error: no store given: pass --store or set LIGHTNING_STORE_URL")
     assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("memory://", "error: the store's URL begins with memory://; expected redis://, rediss:// (TLS), unix://, "),
+        ("ftp://host", "error: the store's URL begins with ftp://; expected redis://, rediss:// (TLS), unix://, "),
+        ("memory://", "error: memory:// is a store of one process, empty and gone with it"),
+        ("http://user:hunter22@host", "error: the store's URL has a user; expected the token in LIGHTNING_STORE_TOKEN"),
         ("localhost:6379", "error: the store's URL has no scheme; expected redis://"),
         ("redis://:hunter22/x@host:1/0", "error: the store's URL cannot be read; expected redis://host:port/db"),
         ("redis://:hunter22@host:port/0", "error: the store's URL cannot be read"),
@@ -66,7 +68,7 @@ def test_without_a_url_the_error_says_where_it_comes_from(offline, monkeypatch, 
 )
 def test_a_bad_url_is_a_mistake_of_use_and_its_password_is_not_shown(offline, url, message):
     for debug in ([], ["--debug"]):
-        result = offline("status", "--redis-url", url, *debug)
+        result = offline("status", "--store", url, *debug)
 
         assert result.code == 2
         assert result.err.splitlines()[-1].startswith(message)
@@ -74,13 +76,13 @@ def test_a_bad_url_is_a_mistake_of_use_and_its_password_is_not_shown(offline, ur
 
 
 def test_the_option_wins_over_the_environment(cli):
-    assert cli("status", "--redis-url", "redis://127.0.0.1:1/0").code == 3
+    assert cli("status", "--store", "redis://127.0.0.1:1/0").code == 3
 
 
 def test_a_wrong_password_is_told(cli):
     place = cli.url.partition("@")[2]
 
-    result = cli("status", "--redis-url", f"redis://:wrong-password@{place}")
+    result = cli("status", "--store", f"redis://:wrong-password@{place}")
 
     assert result.code == 3
     assert result.err.startswith("error: Redis at redis://***@127.0.0.1")
@@ -134,7 +136,7 @@ def test_an_unexpected_error_is_one_line_without_secrets(offline, monkeypatch):
     def fail(*_):
         raise RuntimeError("odd thing\nwith redis://:hunter22@127.0.0.1:1/0 and hunter22")
 
-    monkeypatch.setattr("lightning_store.serverinfo.check_reachable", fail)
+    monkeypatch.setattr("lightning_store.reachable.check_reachable", fail)
 
     result = offline("status")
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.command_line import CommandLine
 from tests.support.factories import span_of
+from tests.support.places import ALL_PLACES, on_places
 
 
 def finish(cli: CommandLine, *names: str, status: str = "succeeded") -> None:
@@ -30,6 +31,7 @@ def acknowledge(cli: CommandLine, name: str, number: int) -> str:
     return cli.on_store(work)
 
 
+@on_places(*ALL_PLACES)
 def test_prune_says_how_much_it_removed(cli):
     finish(cli, "a", "b", "c")
     assert cli("rollouts", "prune", "--keep-latest", "1").out == "removed 2 rollouts\n"
@@ -44,6 +46,7 @@ def test_prune_by_status(cli):
     assert left(cli) == ["c", "d"]
 
 
+@on_places(*ALL_PLACES)
 def test_prune_of_what_is_consumed(cli):
     finish(cli, "a", "b", "c")
     refused = cli("rollouts", "prune", "--consumed")
@@ -71,6 +74,7 @@ def test_prune_needs_to_know_what(cli, options, message):
     assert left(cli) == ["a"]
 
 
+@on_places(*ALL_PLACES)
 def test_consumers_are_listed_and_forgotten(cli):
     finish(cli, "a", "b")
     cursor = acknowledge(cli, "trainer", 2)

@@ -8,6 +8,7 @@ from lightning_store.contract import LightningStore
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
 from tests.support.command_line import CommandLine, start_process, wait_until_blocked
 from tests.support.factories import claim, requests_for, reward_span, span_of, status_of
+from tests.support.places import ALL_PLACES, on_places
 
 
 def enqueue(cli: CommandLine, *ids: str, **fields: object) -> None:
@@ -36,6 +37,7 @@ def test_list_shows_one_row_per_rollout(cli):
     assert lines[2].startswith("b")
 
 
+@on_places(*ALL_PLACES)
 def test_list_filters_sorts_and_pages(cli):
     enqueue(cli, "a1", "a2", "a3", group_id="g")
     enqueue(cli, "b1")
@@ -121,6 +123,7 @@ def test_show_tells_attempts_causes_events_workers_and_rewards(cli):
     ]
 
 
+@on_places(*ALL_PLACES)
 def test_show_as_json_has_everything(cli):
     second = two_attempts(cli)
 
@@ -134,6 +137,7 @@ def test_show_as_json_has_everything(cli):
     assert shown["events"][-1]["cause"] == "span"
 
 
+@on_places(*ALL_PLACES)
 def test_show_of_an_unknown_rollout_is_not_found(cli):
     result = cli("rollouts", "show", "nobody")
 
@@ -162,6 +166,7 @@ def test_cancel_by_group_and_status_needs_both(cli):
     assert [status(cli, id) for id in "abc"] == ["preparing", "cancelled", "queuing"]
 
 
+@on_places(*ALL_PLACES)
 def test_cancel_tells_which_were_not_cancelled_and_why(cli):
     enqueue(cli, "a", "done", "gone")
     finish(cli, "done", "succeeded")
@@ -210,6 +215,7 @@ def test_cancel_with_no_ids_on_standard_input_cancels_nothing(cli):
 # -- retry -----------------------------------------------------------------------------------------------------------
 
 
+@on_places(*ALL_PLACES)
 def test_retry_brings_failed_and_cancelled_rollouts_back_to_their_queue(cli):
     enqueue(cli, "a", "b", queue="slow")
     finish(cli, "a", "failed")
@@ -277,6 +283,7 @@ def test_retry_of_unfinished_statuses_is_refused(cli):
 # -- spans -----------------------------------------------------------------------------------------------------------
 
 
+@on_places(*ALL_PLACES)
 def test_spans_are_a_tree_with_durations(cli):
     async def work(store: LightningStore) -> str:
         await store.enqueue_rollout("task", rollout_id="ro-1")
@@ -335,6 +342,7 @@ def test_a_rollout_without_spans_has_an_empty_tree(cli):
 # -- wait ------------------------------------------------------------------------------------------------------------
 
 
+@on_places(*ALL_PLACES)
 def test_wait_succeeds_when_all_succeeded(cli):
     enqueue(cli, "a", "b")
     finish(cli, "a", "succeeded")
@@ -356,6 +364,7 @@ def test_wait_exits_1_when_one_failed_unless_any_end_will_do(cli):
     assert cli("wait", "--group", "g", "--any-end").code == 0
 
 
+@on_places(*ALL_PLACES)
 def test_wait_exits_1_when_the_time_is_over(cli):
     enqueue(cli, "a", "b")
     finish(cli, "a", "succeeded")

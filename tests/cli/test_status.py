@@ -4,6 +4,7 @@ import redis
 
 from lightning_store.contract import LightningStore
 from tests.support.factories import claim, requests_for
+from tests.support.places import ALL_PLACES, on_places
 
 
 async def some_work(store: LightningStore) -> None:
@@ -49,6 +50,7 @@ def test_status_as_json_has_no_secrets(cli):
     assert cli.url.split("@")[0].split(":")[-1] not in result.out
 
 
+@on_places(*ALL_PLACES)
 def test_status_of_a_new_namespace_is_all_zero(cli):
     result = cli("status", "--json")
 
@@ -61,8 +63,8 @@ def test_status_of_a_server_that_tells_no_figures(cli):
         admin.execute_command("ACL", "SETUSER", "figures", "reset", "on", ">hunter22", "+@all", "-info", "~*")
     url = f"redis://figures:hunter22@{cli.url.partition('@')[2]}"
 
-    assert "memory of the server  unknown" in cli("status", "--redis-url", url).out
-    assert cli("status", "--redis-url", url, "--json").json["memory"] is None
+    assert "memory of the server  unknown" in cli("status", "--store", url).out
+    assert cli("status", "--store", url, "--json").json["memory"] is None
 
 
 def test_a_right_that_is_missing_is_told(cli):
@@ -70,7 +72,7 @@ def test_a_right_that_is_missing_is_told(cli):
         admin.execute_command("ACL", "SETUSER", "timeless", "reset", "on", ">hunter22", "+@all", "-time", "~*")
     url = f"redis://timeless:hunter22@{cli.url.partition('@')[2]}"
 
-    result = cli("status", "--redis-url", url)
+    result = cli("status", "--store", url)
 
     assert result.code == 3
     assert result.err.startswith("error: Redis refused access")

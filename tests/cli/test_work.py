@@ -13,6 +13,7 @@ import pytest
 from lightning_store.contract import LightningStore
 from tests.support.command_line import CommandLine, run_process, start_process
 from tests.support.factories import claim, requests_for, status_of
+from tests.support.places import ALL_PLACES, on_places
 
 AGENT = """
 def agent(rollout, resources, tracer):
@@ -65,6 +66,7 @@ def stop(process: "subprocess.Popen[str]") -> int:
     return process.returncode
 
 
+@on_places(*ALL_PLACES)
 @pytest.mark.parametrize("options", [[], ["--concurrency", "3", "--processes", "2", "--worker-id", "box"]], ids=len)
 def test_run_works_on_rollouts_until_sigterm(cli, start, options):
     ids = [rollout.rollout_id for rollout in cli.on_store(lambda s: s.enqueue_many_rollouts(requests_for([1, 2, 3])))]
@@ -115,7 +117,7 @@ def test_an_agent_that_cannot_be_found_is_a_mistake_of_use(folder, agent, messag
 def test_a_server_that_does_not_let_us_in_ends_the_process(cli, folder, arguments):
     url = f"redis://:wrong-password@{cli.url.partition('@')[2]}"
 
-    result = run_process([*arguments, "--redis-url", url], cwd=folder)
+    result = run_process([*arguments, "--store", url], cwd=folder)
 
     assert result.code == 3
     assert result.err.splitlines()[-1].startswith("error: Redis at redis://***@127.0.0.1")
@@ -125,7 +127,7 @@ def test_a_server_that_does_not_let_us_in_ends_the_process(cli, folder, argument
 
 @pytest.mark.parametrize("arguments", [["run", "doubling:agent"], ["healthcheck"]], ids=lambda words: words[0])
 def test_logs_have_no_secrets_while_the_server_is_away(folder, arguments):
-    process = start_process([*arguments, "--redis-url", "redis://:hunter22@127.0.0.1:1/0"], cwd=folder)
+    process = start_process([*arguments, "--store", "redis://:hunter22@127.0.0.1:1/0"], cwd=folder)
     try:
         log = read_until(process, "started")
     finally:
@@ -135,6 +137,7 @@ def test_logs_have_no_secrets_while_the_server_is_away(folder, arguments):
     assert "hunter22" not in log
 
 
+@on_places(*ALL_PLACES)
 def test_healthcheck_settles_what_is_late(cli, start):
     async def lose(store: LightningStore) -> str:
         await store.enqueue_rollout(1, rollout_id="lost")

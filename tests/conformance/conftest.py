@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.contract import LightningStore
 from tests.support.clock import SettableClock
-from tests.support.stores import STORE_KINDS, make_backend, redis_source, store_params
+from tests.support.stores import IN_PROCESS, STORE_KINDS, make_backend, source_of, store_params
 
 MakeStore = Callable[..., LightningStore]
 
@@ -27,7 +28,7 @@ def clock() -> SettableClock:
 @pytest.fixture
 def source(store_kind: str, request: pytest.FixtureRequest) -> Any:
     """Where the stores of this test keep their data; None in memory."""
-    return None if store_kind.endswith("memory") else redis_source(store_kind, request)
+    return source_of(store_kind, request)
 
 
 @pytest.fixture
@@ -63,9 +64,10 @@ def open_again(store_kind: str, make_store: MakeStore) -> Callable[[Any], Any]:
     """Makes another object for the data of a live store, as another process would; in memory it is the same object."""
 
     def another(store: Any) -> Any:
-        if store_kind.endswith("memory"):
+        if store_kind in IN_PROCESS:
             return store
         inner = getattr(store, "store", store)
-        return make_store(clock=None, namespace=inner.namespace)
+        name = inner.path.stem if isinstance(inner, SQLiteLightningStore) else inner.namespace
+        return make_store(clock=None, namespace=name)
 
     return another

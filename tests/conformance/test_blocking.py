@@ -9,7 +9,7 @@ import pytest
 
 from lightning_store.records import RolloutConfig
 from tests.support.factories import requests_for, span_of
-from tests.support.stores import only_stores
+from tests.support.stores import STORE_KINDS, only_stores
 from tests.support.until import AT_ONCE, until
 
 
@@ -237,7 +237,7 @@ async def test_cancelled_waiter_leaves_its_work_to_the_next(live_store):
     await leave_to_the_next(live_store, lease_seconds=60)
 
 
-@only_stores("memory", "redis", "threaded_memory", "threaded_redis", "repeated_redis", "cluster", "repeated_cluster")
+@only_stores(*(kind for kind in STORE_KINDS if kind != "fakeredis"))
 async def test_cancelled_waiter_without_a_lease_leaves_its_work_to_the_next(live_store):
     """Not on fakeredis, where the blocked read of a connection that was closed takes a hint along all the same."""
     await leave_to_the_next(live_store, lease_seconds=None)
@@ -281,7 +281,7 @@ async def test_claim_whose_caller_is_gone_is_released(live_store):
 
 
 async def test_a_thousand_waiters_get_a_thousand_rollouts(live_store, store_kind):
-    count = 1_000 if store_kind in {"memory", "redis"} else 150
+    count = 1_000 if store_kind in {"memory", "redis", "sqlite"} else 150
     tasks = [asyncio.create_task(live_store.dequeue_rollout(timeout=60)) for _ in range(count)]
     await asyncio.wait(tasks, timeout=0.2)
 

@@ -6,13 +6,13 @@ from lightning_store.errors import SpansEvictedError
 from tests.support.factories import reward_span, span_of
 from tests.support.stores import only_stores
 
-measured = only_stores("memory", "redis", "threaded_memory", "threaded_redis", "repeated_redis")
+measured = only_stores("memory", "redis", "threaded_memory", "threaded_redis", "repeated_redis", "sqlite")
 
 
 @pytest.fixture
 def full_store(store_kind, make_store):
     """A store that evicts whatever may be evicted, and in Redis only when it is told to."""
-    looks = {} if store_kind.endswith("memory") else {"memory_check_seconds": None}
+    looks = {"memory_check_seconds": None} if "redis" in store_kind else {}
     return make_store(eviction_memory_threshold=1, safe_memory_threshold=1, **looks)
 
 

@@ -232,9 +232,9 @@ async def test_update_that_does_not_queue_leaves_the_place(store):
     assert await drain(store) == ids
 
 
-@only_stores("memory", "redis")
+@only_stores("memory", "redis", "sqlite")
 async def test_more_than_a_thousand_void_entries_do_not_hide_what_is_queued(store):
-    """Two stores speak for all: a thousand rollouts take the others long, and they run the same code."""
+    """Three stores speak for all: a thousand rollouts take the others long, and they run the same code."""
     await store.enqueue_many_rollouts(requests_for(range(1_050), group_id="dropped"))
     alive = await enqueue(store, 1)
     await store.cancel_rollouts(group_id="dropped")
@@ -242,9 +242,9 @@ async def test_more_than_a_thousand_void_entries_do_not_hide_what_is_queued(stor
     assert await drain(store) == alive
 
 
-@only_stores("memory", "redis")
+@only_stores("memory", "redis", "sqlite")
 async def test_claim_of_more_than_a_thousand_gets_them_all_in_order(store):
-    """Two stores speak for all, as above."""
+    """Three stores speak for all, as above."""
     ids = await enqueue(store, 1_020)
 
     claimed = await store.dequeue_many_rollouts(limit=5_000)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.factories import requests_for, span_of
-from tests.support.stores import ANY_THREAD, only_stores
+from tests.support.stores import ANY_PROCESS, ANY_THREAD, only_stores
 
 
 def on_another_thread(work):
@@ -159,10 +159,10 @@ async def test_algorithm_and_server_use_one_store_from_two_loops_at_once(live_st
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-@only_stores("redis", "threaded_redis", "cluster")
+@only_stores(*ANY_PROCESS)
 @pytest.mark.parametrize("was_used", [True, False])
 def test_store_works_after_fork_in_parent_and_child_at_once(live_store, was_used):
-    """On a real server only: what lies in memory, a fake server too, is copied by a fork instead of shared."""
+    """Not where data lies in memory, a fake server's too: a fork copies it instead of sharing it."""
     if was_used:
         asyncio.run(live_store.enqueue_rollout("before"))
 
@@ -191,9 +191,9 @@ def test_store_works_after_fork_in_parent_and_child_at_once(live_store, was_used
     assert worker is not None
 
 
-@only_stores("redis", "threaded_redis", "cluster")
+@only_stores(*ANY_PROCESS)
 async def test_store_works_in_a_child_forked_inside_a_running_loop(live_store):
-    """On a real server only, as above."""
+    """Not where data lies in memory, as above."""
     await live_store.enqueue_rollout("task")
     waiter = asyncio.create_task(live_store.dequeue_rollout(timeout=30, queues=("other",)))
     await asyncio.wait([waiter], timeout=0.05)
@@ -210,9 +210,9 @@ async def test_store_works_in_a_child_forked_inside_a_running_loop(live_store):
     assert [item.status for item in (await live_store.completions()).items] == ["succeeded"]
 
 
-@only_stores("redis", "threaded_redis", "cluster")
+@only_stores(*ANY_PROCESS)
 async def test_store_can_be_pickled_and_sees_the_same_data(live_store):
-    """On a real server only: a fake one lives in this process."""
+    """Not where data lies in memory, as above."""
     await live_store.enqueue_rollout("task", rollout_id="r")
 
     copy = pickle.loads(pickle.dumps(live_store))  # noqa: S301 - our own bytes
@@ -225,9 +225,9 @@ async def test_store_can_be_pickled_and_sees_the_same_data(live_store):
     assert copy.capabilities == live_store.capabilities
 
 
-@only_stores("redis", "threaded_redis", "cluster")
+@only_stores(*ANY_PROCESS)
 async def test_pickle_of_a_store_in_use_leaves_its_connections_behind(live_store):
-    """On a real server only, as above."""
+    """Not where data lies in memory, as above."""
     waiter = asyncio.create_task(live_store.dequeue_rollout(timeout=30))
     await asyncio.wait([waiter], timeout=0.05)
 

@@ -102,7 +102,7 @@ async def test_the_process_of_the_algorithm_tells_what_happens_line_by_line(redi
 
 def test_the_demo_on_a_redis_that_is_there_leaves_nothing_behind(redis_server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    options = DemoOptions(redis_url=redis_server.url, iterations=3, group_size=6, runners=2, output_dir=tmp_path)
+    options = DemoOptions(store_url=redis_server.url, iterations=3, group_size=6, runners=2, output_dir=tmp_path)
 
     code = run_demo(options)
 
@@ -118,7 +118,7 @@ def test_a_process_that_fails_ends_the_demo_and_all_others(redis_url, tmp_path, 
     monkeypatch.setattr("lightning_store.demo.supervisor.AGENT", "lightning_store.demo.agent:nobody")
     before = set(psutil.Process().children())
     with pytest.raises(DemoError, match=r"runner-\d ended with \d+: .*nobody"):
-        run_demo(DemoOptions(redis_url=redis_url, output_dir=tmp_path))
+        run_demo(DemoOptions(store_url=redis_url, output_dir=tmp_path))
     assert set(psutil.Process().children()) == before
 
 

@@ -1,4 +1,4 @@
-"""Runner and healthcheck processes on a real Redis: signals, restarts, sudden death."""
+"""Runner and healthcheck processes on a real Redis, some on a SQLite file too: signals, restarts, sudden death."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,22 @@ import psutil
 import pytest
 
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.contract import LightningStore
 from lightning_store.records import Attempt, EnqueueRolloutRequest, Rollout, RolloutConfig
+from tests.support.places import Place, on_places
 from tests.support.processes import is_gone
 from tests.support.run_process import start
 
 RETRIED = RolloutConfig(max_attempts=10, retry_condition=["unresponsive"])
 
+MANY = 500
+
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-async def store(redis_url: str, namespace: str) -> AsyncIterator[RedisLightningStore]:
-    store = RedisLightningStore(redis_url, namespace=namespace)
+async def store(place: Place) -> AsyncIterator[LightningStore]:
+    store = place.open()
     yield store
     await store.close()
 
@@ -56,11 +61,11 @@ def launch(log: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def runner(launch: Start, redis_url: str, namespace: str) -> Start:
+def runner(launch: Start, place: Place) -> Start:
     """Starts a runner on `store`."""
 
     def runner(agent: str, **options: Any) -> "subprocess.Popen[bytes]":
-        options = {"redis_url": redis_url, "namespace": namespace, "grace_seconds": 20.0, **options}
+        options = {**place.options, "grace_seconds": 20.0, **options}
         return launch("runner", agent=f"tests.support.agents:{agent}", **options)
 
     return runner
@@ -98,13 +103,13 @@ async def eventually(condition: Callable[[], Any], within_seconds: float = 30.0)
         await asyncio.sleep(0.02)
 
 
-async def latest(store: RedisLightningStore, rollout: Rollout) -> Attempt:
+async def latest(store: LightningStore, rollout: Rollout) -> Attempt:
     attempt = await store.get_latest_attempt(rollout.rollout_id)
     assert attempt is not None
     return attempt
 
 
-async def until_running(store: RedisLightningStore, rollout: Rollout) -> None:
+async def until_running(store: LightningStore, rollout: Rollout) -> None:
     async def is_running() -> bool:
         found = await store.get_rollout_by_id(rollout.rollout_id)
         return found is not None and found.status == "running"
@@ -112,19 +117,19 @@ async def until_running(store: RedisLightningStore, rollout: Rollout) -> None:
     await eventually(is_running)
 
 
-async def until_worker(store: RedisLightningStore, number: int = 1) -> None:
+async def until_worker(store: LightningStore, number: int = 1) -> None:
     async def has_come() -> bool:
         return len(await store.query_workers()) >= number
 
     await eventually(has_come)
 
 
-async def enqueue(store: RedisLightningStore, number: int, **fields: Any) -> list[Rollout]:
+async def enqueue(store: LightningStore, number: int, **fields: Any) -> list[Rollout]:
     requests = [EnqueueRolloutRequest(input=count, config=RETRIED, **fields) for count in range(number)]
     return await store.enqueue_many_rollouts(requests)
 
 
-async def finish(store: RedisLightningStore, rollouts: list[Rollout]) -> list[str]:
+async def finish(store: LightningStore, rollouts: list[Rollout]) -> list[str]:
     """The statuses of rollouts once they have finished."""
     ids = [rollout.rollout_id for rollout in rollouts]
     done = await store.wait_for_rollouts(rollout_ids=ids, timeout=60)
@@ -143,6 +148,7 @@ async def test_idle_runner_ends_with_0_at_a_signal(store, runner, number):
     assert await ended(process) == 0
 
 
+@on_places("redis", "sqlite")
 async def test_running_agent_finishes_after_the_signal(store, runner, tmp_path):
     gate = tmp_path / "gate"
     rollout = await store.enqueue_rollout(str(gate))
@@ -157,6 +163,7 @@ async def test_running_agent_finishes_after_the_signal(store, runner, tmp_path):
     assert await store.rewards([rollout.rollout_id]) == {rollout.rollout_id: 1.0}
 
 
+@on_places("redis", "sqlite")
 async def test_agent_that_does_not_finish_in_time_gives_its_rollout_back(store, runner, tmp_path):
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
     await store.enqueue_rollout("behind it")
@@ -219,6 +226,26 @@ async def test_processes_share_the_work_and_end_with_their_parent(store, runner,
     assert all(is_gone(child.pid) for child in children)
 
 
+@on_places("redis", "sqlite")
+async def test_runners_of_several_parents_do_each_rollout_once(store, runner):
+    rollouts = await enqueue(store, MANY)
+    processes = [runner("quick", concurrency=4) for _ in range(4)]
+
+    assert set(await finish(store, rollouts)) == {"succeeded"}
+
+    ids = [rollout.rollout_id for rollout in rollouts]
+    tries = [list(await store.query_attempts(id)) for id in ids]
+    assert {len(attempts) for attempts in tries} == {1}
+    spans = await store.query_many_spans(ids)
+    assert {tuple(span.name for span in spans[id]) for id in ids} == {("step", "agentlightning.annotation", "quick")}
+    done = Counter(entry.rollout_id for entry in (await store.completions(limit=2 * MANY)).items)
+    assert done == dict.fromkeys(ids, 1)
+    assert len({attempts[0].worker_id for attempts in tries}) > 4, "one process has done it all"
+    for process in processes:
+        process.terminate()
+        assert await ended(process) == 0
+
+
 @pytest.mark.slow
 async def test_process_that_was_killed_is_started_again(store, runner):
     process = runner("quick", processes=2)
@@ -275,7 +302,7 @@ async def breakable(
 @pytest.mark.slow
 async def test_runner_and_daemon_go_on_after_a_restart_of_redis(breakable, launch, namespace, down_seconds):
     server, store = breakable
-    options = {"redis_url": server.url, "namespace": namespace}
+    options = {"store_url": server.url, "namespace": namespace}
     rollouts = await enqueue(store, 80)
     runner = launch("runner", agent="tests.support.agents:slow", concurrency=2, lease_seconds=10.0, **options)
     daemon = launch("healthcheck", interval=0.2, **options)
@@ -296,7 +323,7 @@ async def test_runner_and_daemon_go_on_after_a_restart_of_redis(breakable, launc
 async def test_runner_stops_in_time_although_redis_is_gone(breakable, launch, namespace, tmp_path):
     server, store = breakable
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
-    options = {"redis_url": server.url, "namespace": namespace, "grace_seconds": 0.2}
+    options = {"store_url": server.url, "namespace": namespace, "grace_seconds": 0.2}
     runner = launch("runner", agent="tests.support.agents:patient", **options)
     await until_running(store, rollout)
     server.kill()
@@ -304,9 +331,10 @@ async def test_runner_stops_in_time_although_redis_is_gone(breakable, launch, na
     assert await ended(runner, 30) == 0
 
 
-async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log, redis_url, namespace, tmp_path):
+@on_places("redis", "sqlite")
+async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log, place, tmp_path):
     rollout = await store.enqueue_rollout(str(tmp_path / "never"))
-    daemon = launch("healthcheck", redis_url=redis_url, namespace=namespace, interval=0.5)
+    daemon = launch("healthcheck", interval=0.5, **place.options)
     process = runner("patient", lease_seconds=3.0)  # so long that it is not lost before it is killed
     await until_running(store, rollout)
     process.kill()
@@ -316,7 +344,7 @@ async def test_daemon_settles_what_a_dead_runner_left(store, runner, launch, log
 
 
 async def test_daemon_goes_on_without_its_scripts(store, launch, log, redis_server, namespace):
-    daemon = launch("healthcheck", redis_url=redis_server.url, namespace=namespace, interval=0.1)
+    daemon = launch("healthcheck", store_url=redis_server.url, namespace=namespace, interval=0.1)
     await eventually(lambda: "started" in log.read_text())
     for number in (1, 2):  # nobody else settles: a rollout that starts settles others only
         await store.start_rollout("task", config=RolloutConfig(timeout_seconds=0.2))

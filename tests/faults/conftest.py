@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.connect import open_store as open_by_url
+from lightning_store.contract import LightningStore
 from lightning_store.records import AuditReport
+from tests.support.places import Place
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisUnderTest
 
@@ -25,7 +28,7 @@ def audited(
     private_servers: list[RedisUnderTest],
     namespace: str,
 ) -> Iterator[None]:
-    """After each test: an audit of all that it wrote, on every server and group that it has left running."""
+    """After each test: an audit of all that it wrote, in files and on every server and group that it left running."""
     groups = [request.getfixturevalue(name) for name in GROUPS if name in request.fixturenames]
     yield
     own = request.node.funcargs.get("server")
@@ -34,6 +37,9 @@ def audited(
     for server in servers:
         if server.is_running:
             places += [(server.url, name) for name in _namespaces(server, namespace)]
+    place = request.node.funcargs.get("place")
+    if isinstance(place, Place) and not place.is_redis:
+        places.append((place.url, place.namespace))
     with ThreadPoolExecutor(1) as thread:  # which has no event loop, whatever the test had
         for url, name in places:
             report = thread.submit(asyncio.run, _audit(url, name)).result()
@@ -49,7 +55,7 @@ def _namespaces(server: RedisUnderTest, beginning: str) -> list[str]:
 
 
 async def _audit(url: str, namespace: str) -> AuditReport:
-    store = RedisLightningStore(url, namespace=namespace)
+    store = open_by_url(url, namespace)
     try:
         return await store.audit()
     finally:
@@ -69,6 +75,14 @@ async def open_store(namespace: str) -> AsyncIterator[OpenStore]:
     yield open_one
     for store in opened:
         await store.close()
+
+
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[LightningStore]:
+    """A store where the test says."""
+    store = place.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture

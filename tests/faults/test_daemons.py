@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
+from tests.support.places import Place, on_places
 from tests.support.run_process import start
 
 ROLLOUTS: Final = 200
@@ -26,10 +27,10 @@ TRANSITION: Final = re.compile(r"transition rollout=(\S+) attempt=(\S+) ")
 class Daemons:
     """Daemons that are started, killed and started again; what they print goes to one file."""
 
-    def __init__(self, log: Path, url: str, namespace: str) -> None:
+    def __init__(self, log: Path, place: Place) -> None:
         self.kills = 0
         self._log = log
-        self._options = {"redis_url": url, "namespace": namespace, "interval": 0.2}
+        self._options = {"interval": 0.2, **place.options}
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, number: int) -> None:
@@ -59,18 +60,18 @@ class Daemons:
 
 
 @pytest.fixture
-def daemons(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Daemons]:
+def daemons(tmp_path: Path, place: Place) -> Iterator[Daemons]:
     log = tmp_path / "daemons.log"
     log.touch()
-    daemons = Daemons(log, redis_url, namespace)
+    daemons = Daemons(log, place)
     yield daemons
     daemons.stop()
     sys.stdout.write(log.read_text()[-5_000:])
 
 
+@on_places("redis", "sqlite")
 @pytest.mark.parametrize(("number", "is_killed"), [(0, False), (1, True), (5, False)], ids=["none", "killed", "five"])
-async def test_outcome_is_the_same(redis_url, open_store, daemons, number, is_killed):
-    store = open_store(redis_url)
+async def test_outcome_is_the_same(store, daemons, number, is_killed):
     requests = [EnqueueRolloutRequest(input=count, config=CONFIG) for count in range(ROLLOUTS)]
     ids = [rollout.rollout_id for rollout in await store.enqueue_many_rollouts(requests)]
     # Hosts that claim and are never heard of again; half of their work is lost a second time.

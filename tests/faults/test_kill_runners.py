@@ -6,14 +6,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.contract import LightningStore
 from lightning_store.records import Attempt, EnqueueRolloutRequest, RolloutConfig
+from tests.support.places import Place, on_places
 from tests.support.run_process import start
 
 SEED: Final = 20
@@ -28,12 +29,11 @@ SPANS_OF_A_SUCCESS: Final = ["first", "second", "agentlightning.annotation", "sl
 class Fleet:
     """So many runner processes; one that is killed is replaced."""
 
-    def __init__(self, log: Path, redis_url: str, namespace: str) -> None:
+    def __init__(self, log: Path, place: Place) -> None:
         self.kills = 0
         self._log = log
         self._options = {
-            "agent": "tests.support.agents:slower", "redis_url": redis_url, "namespace": namespace, "concurrency": 4,
-            "lease_seconds": LEASE_SECONDS,
+            "agent": "tests.support.agents:slower", "concurrency": 4, "lease_seconds": LEASE_SECONDS, **place.options,
         }  # fmt: skip
         self._runners = [self._start() for _ in range(RUNNERS)]
 
@@ -64,29 +64,23 @@ class Fleet:
 
 
 @pytest.fixture
-async def store(redis_url: str, namespace: str) -> AsyncIterator[RedisLightningStore]:
-    store = RedisLightningStore(redis_url, namespace=namespace)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, place: Place) -> Iterator[Fleet]:
     log = tmp_path / "runners.log"
-    fleet = Fleet(log, redis_url, namespace)
+    fleet = Fleet(log, place)
     yield fleet
     fleet.kill()
     sys.stdout.write(log.read_text()[-20_000:])
 
 
-async def attempts_of(store: RedisLightningStore, rollout_ids: list[str]) -> dict[str, list[Attempt]]:
+async def attempts_of(store: LightningStore, rollout_ids: list[str]) -> dict[str, list[Attempt]]:
     pages = [await store.query_attempts(rollout_id) for rollout_id in rollout_ids]
     return {rollout_id: list(page) for rollout_id, page in zip(rollout_ids, pages, strict=True)}
 
 
+@on_places("redis", "sqlite")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_all_rollouts_succeed_once_while_runners_are_killed(store, fleet, capsys):
+async def test_all_rollouts_succeed_once_while_runners_are_killed(store, fleet, place_kind, capsys):
     chance = random.Random(SEED)  # noqa: S311 - an accident, repeatable on purpose
     config = RolloutConfig(max_attempts=100, retry_condition=["unresponsive"])
     requests = [EnqueueRolloutRequest(input=number, config=config) for number in range(ROLLOUTS)]
@@ -113,6 +107,6 @@ async def test_all_rollouts_succeed_once_while_runners_are_killed(store, fleet, 
     assert (await asyncio.to_thread(fleet.stop)) == [0] * RUNNERS
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{ROLLOUTS} rollouts in {seconds:.0f} s, seed {SEED}: {fleet.kills} runners killed, "
+            f"\n{place_kind}: {ROLLOUTS} rollouts in {seconds:.0f} s, seed {SEED}: {fleet.kills} runners killed, "
             f"{len(lost)} attempts lost, all {ROLLOUTS} succeeded, none completed twice\n"
         )

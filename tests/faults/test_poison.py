@@ -11,6 +11,7 @@ import pytest
 
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
 from tests.support.invariants import check
+from tests.support.places import Place, on_places
 from tests.support.run_process import start
 
 PROCESSES: Final = 4
@@ -18,13 +19,12 @@ OTHERS: Final = 200
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, redis_url: str, namespace: str) -> Iterator["subprocess.Popen[bytes]"]:
+def fleet(tmp_path: Path, place: Place) -> Iterator["subprocess.Popen[bytes]"]:
     """Four processes under one parent, which starts another one for each that dies."""
     log = tmp_path / "runners.log"
     fleet = start(
-        "runner", log, agent="tests.support.agents:mortal", redis_url=redis_url, namespace=namespace,
-        processes=PROCESSES, lease_seconds=1.0,
-    )  # fmt: skip
+        "runner", log, agent="tests.support.agents:mortal", processes=PROCESSES, lease_seconds=1.0, **place.options
+    )
     yield fleet
     if fleet.poll() is None:
         fleet.kill()
@@ -36,6 +36,7 @@ async def attempts_of(store, rollout):
     return list(await store.query_attempts(rollout.rollout_id))
 
 
+@on_places("redis", "sqlite")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("death", ["SIGKILL", "exit"])
 @pytest.mark.parametrize(
@@ -48,37 +49,39 @@ async def attempts_of(store, rollout):
     ],
 )
 async def test_poison_ends_after_its_losses_and_the_fleet_does_the_rest(
-    others, raw, namespace, fleet, death, config, losses
+    store, raw, place, fleet, death, config, losses
 ):
     limits = RolloutConfig(**config)
     tasks = [*range(OTHERS // 2), death, *range(OTHERS // 2)]
-    rollouts = await others.enqueue_many_rollouts([EnqueueRolloutRequest(input=task, config=limits) for task in tasks])
+    rollouts = await store.enqueue_many_rollouts([EnqueueRolloutRequest(input=task, config=limits) for task in tasks])
     ids = [rollout.rollout_id for rollout in rollouts]
 
-    done = {each.input: each for each in await others.wait_for_rollouts(rollout_ids=ids, timeout=90)}
+    done = {each.input: each for each in await store.wait_for_rollouts(rollout_ids=ids, timeout=90)}
 
-    assert Counter(each.status for each in await others.query_rollouts()) == {"succeeded": OTHERS, "failed": 1}
-    attempts = await attempts_of(others, done[death])
+    assert Counter(each.status for each in await store.query_rollouts()) == {"succeeded": OTHERS, "failed": 1}
+    attempts = await attempts_of(store, done[death])
     assert [(each.status, each.cause) for each in attempts] == [("unresponsive", "worker_lost")] * losses
-    good = [await attempts_of(others, rollout) for rollout in rollouts if rollout.input != death]
+    good = [await attempts_of(store, rollout) for rollout in rollouts if rollout.input != death]
     assert {len(tried) for tried in good} == {1}, "another rollout has lost its worker"
     assert len({each.worker_id for each in attempts}) == losses, "a worker has outlived the poison"
 
-    more = await others.enqueue_rollout("after")
-    [after] = await others.wait_for_rollouts(rollout_ids=[more.rollout_id], timeout=60)
+    more = await store.enqueue_rollout("after")
+    [after] = await store.wait_for_rollouts(rollout_ids=[more.rollout_id], timeout=60)
     assert after.status == "succeeded"
     fleet.terminate()
     fleet.wait(60)
-    check(raw, namespace)
+    if place.is_redis:
+        check(raw, place.namespace)
 
 
+@on_places("redis", "sqlite")
 @pytest.mark.timeout(120)
-async def test_poison_that_is_brought_back_gets_one_more_worker(others, fleet):
-    rollout = await others.enqueue_rollout("SIGKILL", config=RolloutConfig(max_worker_losses=1))
-    await others.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=60)
-    assert len(await attempts_of(others, rollout)) == 2
+async def test_poison_that_is_brought_back_gets_one_more_worker(store, fleet):
+    rollout = await store.enqueue_rollout("SIGKILL", config=RolloutConfig(max_worker_losses=1))
+    await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=60)
+    assert len(await attempts_of(store, rollout)) == 2
 
-    await others.update_rollout(rollout.rollout_id, status="queuing")
-    [again] = await others.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=60)
+    await store.update_rollout(rollout.rollout_id, status="queuing")
+    [again] = await store.wait_for_rollouts(rollout_ids=[rollout.rollout_id], timeout=60)
 
-    assert (again.status, len(await attempts_of(others, rollout))) == ("failed", 3)
+    assert (again.status, len(await attempts_of(store, rollout))) == ("failed", 3)

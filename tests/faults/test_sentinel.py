@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lightning_store.errors import AccessDeniedError, StoreUnavailableError
-from lightning_store.serverinfo import check_reachable
+from lightning_store.reachable import check_reachable
 from tests.support.command_line import run_process, start_process
 from tests.support.factories import claim, span_of, status_of
 from tests.support.invariants import check

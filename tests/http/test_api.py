@@ -1,4 +1,4 @@
-"""The API as clients other than ours see it: section 6 of the contract, to status codes, null against absent, and pages."""
+"""The API as clients other than ours see it: section 6 of the contract, to status codes, null against absent, pages."""
 
 import math
 
@@ -37,7 +37,7 @@ async def started(http, **fields):
     return AttemptedRollout.model_validate(rollout)
 
 
-# -- every route ---------------------------------------------------------------------------------------------------------
+# -- every route -------------------------------------------------------------------------------------------------------
 
 
 async def test_health_and_statistics(http):
@@ -138,7 +138,7 @@ async def test_workers(http):
         assert page == (200, {"items": [worker], "limit": -1, "offset": 0, "total": 1})
 
 
-# -- what is told apart --------------------------------------------------------------------------------------------------
+# -- what is told apart ------------------------------------------------------------------------------------------------
 
 
 async def test_rollouts_with_and_without_attempts_are_told_apart_by_a_key(http):
@@ -201,7 +201,7 @@ async def test_big_integers_and_kinds_of_numbers_are_kept(http):
     assert answer.json["input"] == value
 
 
-# -- errors --------------------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ async def test_paths_and_methods_that_there_are_not(http):
 async def test_words_of_the_api_win_over_ids(http):
     await http("POST", "/resources/latest", {})
     await http("POST", "/resources/search", {"m": LLM})
-    status, page = await http("GET", "/resources")
+    _, page = await http("GET", "/resources")
     assert [each["resources_id"] for each in page["items"]] == ["latest", "search"]
     assert (await http("GET", "/resources/latest"))[1]["resources_id"] == "search"
     assert (await http("GET", "/resources/%6catest"))[1]["resources_id"] == "latest"
@@ -334,7 +334,7 @@ async def test_faults_of_our_own_tell_nothing_unless_they_are_wanted(caplog):
     assert "secret" in caplog.text
 
 
-# -- headers -------------------------------------------------------------------------------------------------------------
+# -- headers -----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_answer_says_which_api_it_is(http):

@@ -1,4 +1,4 @@
-"""Calls that are sent again: each takes effect once, whatever became of its connection, in any process of the server."""
+"""Calls that are sent again: each takes effect once, whatever became of its connection, in any process."""
 
 import asyncio
 import secrets
@@ -122,7 +122,7 @@ async def test_call_whose_connection_is_lost_takes_effect_once(served, direct, f
     )
 
 
-# -- one process, call by call -------------------------------------------------------------------------------------------
+# -- one process, call by call -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ async def test_what_is_no_key_is_refused(faulty, bad):
     assert store.calls["start_rollout"] == 0
 
 
-# -- claims whose caller goes away ---------------------------------------------------------------------------------------
+# -- claims whose caller goes away -------------------------------------------------------------------------------------
 
 
 async def abandoned_claim(faulty, headers=None, timeout=0):
@@ -320,7 +320,7 @@ async def test_repeat_in_another_process_gets_the_same_claim_or_a_fresh_one_if_t
         await store.close()
 
 
-# -- what is remembered --------------------------------------------------------------------------------------------------
+# -- what is remembered ------------------------------------------------------------------------------------------------
 
 
 def test_answers_are_bounded_in_number_bytes_and_age():

@@ -103,7 +103,7 @@ class Pair:
     def _compare(self, operation: str, for_oracle: Mapping[str, Any], for_subject: Mapping[str, Any]) -> Any:
         expected = self.loop.run_until_complete(self.oracle.call(operation, for_oracle))
         actual = self.loop.run_until_complete(self.subject.call(operation, for_subject))
-        assert actual == expected, f"{operation}({for_oracle}):\n  memory {expected}\n  redis  {actual}"
+        assert actual == expected, f"{operation}({for_oracle}):\n  memory {expected}\n  other  {actual}"
         return expected[1]
 
     def close(self) -> None:

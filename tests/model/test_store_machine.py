@@ -1,4 +1,4 @@
-"""The Redis store does whatever the memory store does: random histories, compared step by step.
+"""Every store does whatever the memory store does: random histories, compared step by step.
 
 `HYPOTHESIS_PROFILE=ci` looks further than the fast suite does, from another starting point each time.
 """
@@ -14,7 +14,7 @@ from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.operations import OPERATIONS
 from tests.model.machine import StoreMachine
 from tests.support.ids import CountingIds
-from tests.support.stores import make_backend, redis_source, store_params
+from tests.support.stores import make_backend, source_of, store_params
 
 COMPOSED = frozenset({"add_otel_span"})
 """Conversion is a pure function; what is stored then goes through `add_many_spans`."""
@@ -33,10 +33,10 @@ def test_every_changing_operation_has_a_rule():
 
 
 @pytest.mark.timeout(3600 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 300)
-@pytest.mark.parametrize("kind", store_params("redis", "cluster"))
-def test_redis_and_memory_agree(kind, request):
+@pytest.mark.parametrize("kind", store_params("redis", "sqlite", "cluster"))
+def test_store_and_memory_agree(kind, request):
     def make_stores(clock):
-        source = redis_source(kind, request)
+        source = source_of(kind, request)
         options = {"clock": clock, "max_queued": {"a": 2}}
         subject = make_backend(kind, source, f"model-{secrets.token_hex(6)}", ids=CountingIds(), **options)
         return InMemoryLightningStore(ids=CountingIds(), **options), subject

@@ -11,6 +11,8 @@ import redis
 from lightning_store import RedisLightningStore, Runner
 from lightning_store.backends.redis.scripts import Settings, load_script, lua_folder
 from lightning_store.errors import AccessDeniedError
+from lightning_store.metrics.daemon import DaemonMetrics
+from lightning_store.metrics.facts import DaemonFacts
 from lightning_store.records import RolloutConfig
 from lightning_store.tracing import emit_reward
 from tests.support.command_line import run_process, start_process
@@ -40,7 +42,7 @@ SCRIPTS = {
     ),
     "daemon": (
         "expire_attempts", "expire_workers", "delete_rollouts", "read_deletable", "delete_spans", "read_finishes",
-        "evict_spans", "drop_spans",
+        "evict_spans", "drop_spans", "read_queues", "read_workers", "read_events",
     ),
 }  # fmt: skip
 BESIDES = {
@@ -49,9 +51,15 @@ BESIDES = {
         "XREAD", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCAN", "ZSCORE",
     },
     "runner": {"BLPOP", "HGET", "HMGET", "INFO", "TIME", "ZRANGE"},
-    "daemon": {"HGETALL", "INFO", "TIME", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE"},
+    "daemon": {
+        "HGET", "HGETALL", "HKEYS", "HMGET", "INFO", "LRANGE", "MEMORY|USAGE", "TIME", "XRANGE", "ZCARD", "ZRANDMEMBER",
+        "ZRANGE", "ZRANGEBYSCORE",
+    },
 }  # fmt: skip
 """Commands that the client sends besides scripts."""
+
+WHOLE = {"XINFO": "XINFO|STREAM"}
+"""Commands of two words that scripts call."""
 
 REFUSED = (
     "CONFIG GET *", "CONFIG SET maxmemory 1", "KEYS *", "SCAN 0", "RANDOMKEY", "DBSIZE", "FLUSHALL", "FLUSHDB",
@@ -177,6 +185,7 @@ class TestLine:
         """Redis checks what scripts call too, so what a role's scripts never call is not allowed to it."""
         texts = [load_script(name, Settings()).text for name in SCRIPTS[user]]
         called = {word for text in texts for word in re.findall(r'(?:redis\.p?call\(|\bor )\s*"([A-Z]+)"', text)}
+        called = {WHOLE.get(word, word) for word in called}
         assert rights(user) == {word.lower() for word in called | RUN | CONNECTION | BESIDES[user]}
 
     def test_all_else_is_refused(self, client, user):
@@ -420,3 +429,17 @@ def read_until(process: "subprocess.Popen[str]", texts: list[str]) -> str:
         if all(text in log for text in texts):
             return log
     raise AssertionError(log)
+
+
+async def test_daemon_may_tell_all_its_metrics(store_of, refusals):
+    algorithm, daemon = store_of("algorithm"), store_of("daemon")
+    await algorithm.enqueue_rollout("task")
+    metrics = DaemonMetrics(daemon, lambda: DaemonFacts(0, 0))
+    counting = asyncio.ensure_future(metrics.run())
+    await claim(algorithm, "w")
+    _, page = await metrics.page("")
+    counting.cancel()
+    await asyncio.wait({counting})
+    for name in ("queue_depth", "workers", "rollouts", "namespace_memory_bytes", "namespace_claims_total"):
+        assert f"\nlightning_store_{name}".encode() in page
+    assert refusals() == []

@@ -19,8 +19,8 @@ from lightning_store import RedisLightningStore, Runner
 from lightning_store.connect import check_url, open_store
 from lightning_store.errors import AccessDeniedError, InvalidRequestError, StoreUnavailableError
 from lightning_store.healthcheck import HealthCheck, HealthCheckOptions
+from lightning_store.reachable import check_reachable
 from lightning_store.runner.options import RunnerOptions
-from lightning_store.serverinfo import check_reachable
 from tests.support.command_line import start_process
 
 PASSWORD = "hunter22&p@ss"

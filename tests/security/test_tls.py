@@ -16,7 +16,7 @@ import trustme
 
 from lightning_store import RedisLightningStore
 from lightning_store.errors import StoreUnavailableError
-from lightning_store.serverinfo import check_reachable
+from lightning_store.reachable import check_reachable
 from tests.support.command_line import run_process
 from tests.support.factories import claim, requests_for, span_of
 from tests.support.redis_server import BINARY_VARIABLE, binary_under_test

@@ -38,6 +38,17 @@ def mortal(rollout: Any, resources: Any, tracer: Any) -> float:
     return quick(rollout, resources, tracer)
 
 
+async def as_told(rollout: Any, resources: Any, tracer: Any) -> float:
+    """One span; then it ends as its input says: `fail`, or `hang` until it is cancelled, else well."""
+    with tracer.start_as_current_span("step"):
+        pass
+    if rollout.input == "fail":
+        raise ValueError("as told")
+    if rollout.input == "hang":
+        await asyncio.Event().wait()
+    return 1.0
+
+
 async def patient(rollout: Any, resources: Any, tracer: Any) -> float:
     """Waits for its file."""
     while not Path(rollout.input).exists():  # noqa: ASYNC110, ASYNC240 - a file is what a test can make

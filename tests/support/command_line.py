@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from lightning_store.cli import main
-from lightning_store.connect import open_store
+from lightning_store.connect import TOKEN_VARIABLE, open_store
 from lightning_store.contract import LightningStore
 
 ROOT: Final = Path(__file__).parents[2]
@@ -76,8 +76,15 @@ class CommandLine:
 def start_process(
     arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, **options: Any
 ) -> "subprocess.Popen[str]":
-    """Start `python -m lightning_store` with its output on pipes; the caller waits for it."""
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_STORE_")}
+    """Start `python -m lightning_store` with its output on pipes; the caller waits for it.
+
+    Of the settings in this process's environment it gets the token of a server only.
+    """
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name == TOKEN_VARIABLE or not name.startswith("LIGHTNING_STORE_")
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "lightning_store", *arguments],
         env={**settings, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(environment or {})},

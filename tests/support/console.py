@@ -25,6 +25,7 @@ LONG_RUNNING: Final[dict[str, tuple[str, signal.Signals]]] = {
     "lightning-store up": ("Ctrl-C stops it.", signal.SIGTERM),
     "lightning-store healthcheck": ("started", signal.SIGTERM),
     "lightning-store run": ("runner started", signal.SIGTERM),
+    "lightning-store serve": ("serving", signal.SIGTERM),
     "lightning-store status --watch": ("queues", signal.SIGINT),
 }
 """How such commands begin; what they have written when they are up; what stops them, with exit code 0."""

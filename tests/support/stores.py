@@ -7,6 +7,7 @@ import pytest
 
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.contract import LightningStore
 from lightning_store.threaded import LightningStoreThreaded
 from tests.support.http_server import ServedStore
@@ -14,17 +15,23 @@ from tests.support.repeating import RepeatingRedisStore
 
 STORE_KINDS: Final = (
     "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "repeated_redis",
-    "http_memory", "http_redis", "cluster", "repeated_cluster",
+    "sqlite", "http_memory", "http_redis", "cluster", "repeated_cluster",
 )  # fmt: skip
 REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis", "http_redis"})
 WIDE: Final = frozenset({"threaded_memory", "repeated_redis", "http_redis"})
 """Wrappers that differ from others of the suite in little; left out where time counts."""
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")
+IN_PROCESS: Final = frozenset({"memory", "threaded_memory", "http_memory"})
+"""Stores whose data lies in the object itself."""
 CALLED_ONCE: Final = (
-    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "http_memory", "http_redis", "cluster",
+    "memory", "redis", "fakeredis", "threaded_memory", "threaded_redis", "sqlite", "http_memory", "http_redis",
+    "cluster",
 )  # fmt: skip
-ANY_THREAD: Final = ("redis", "threaded_memory", "threaded_redis", "http_memory", "http_redis", "cluster")
+ANY_THREAD: Final = (
+    "redis", "threaded_memory", "threaded_redis", "sqlite", "http_memory", "http_redis", "cluster",
+)  # fmt: skip
+ANY_PROCESS: Final = ("redis", "threaded_redis", "sqlite", "cluster")
 
 
 def store_params(*kinds: str) -> list[Any]:
@@ -44,6 +51,13 @@ def only_stores(*kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("store_kind", store_params(*kinds), indirect=True)
 
 
+def source_of(kind: str, request: pytest.FixtureRequest) -> Any:
+    """Where stores of this kind keep their data; None in memory."""
+    if kind in IN_PROCESS:
+        return None
+    return request.getfixturevalue("tmp_path") if kind == "sqlite" else redis_source(kind, request)
+
+
 def redis_source(kind: str, request: pytest.FixtureRequest) -> Any:
     """What a Redis store of this kind is made from: a URL of the shared servers, or a fake client of its own."""
     if kind in ON_CLUSTER:
@@ -54,9 +68,12 @@ def redis_source(kind: str, request: pytest.FixtureRequest) -> Any:
 
 
 def make_backend(kind: str, source: Any, namespace: str, **options: Any) -> LightningStore:
-    """A new store of this kind; on Redis it opens the namespace, in memory it starts empty."""
-    if kind.endswith("memory"):
+    """A new store of this kind; on Redis and in files it opens the namespace, in memory it starts empty."""
+    if kind in IN_PROCESS:
         store: LightningStore = InMemoryLightningStore(**options)
+    elif kind == "sqlite":
+        # No test cuts the power, and the disk's own speed would be most of what is waited for.
+        store = SQLiteLightningStore(source / f"{namespace}.db", **({"synchronous": "normal"} | options))
     elif kind.startswith("repeated"):
         store = RepeatingRedisStore(source, namespace=namespace, **options)
     else:

@@ -48,7 +48,12 @@ def strings(value):
 
 class TestFile:
     def test_has_a_redis_a_healthcheck_daemon_and_runners(self, services):
-        assert set(services) == {"redis", "healthcheck", "runner"}
+        """What watches them comes only when it is asked for."""
+        usual = {name for name, service in services.items() if "profiles" not in service}
+        assert usual == {"redis", "healthcheck", "runner"}
+        assert {name: services[name]["profiles"] for name in set(services) - usual} == {
+            "prometheus": ["metrics"], "grafana": ["metrics"],
+        }  # fmt: skip
 
     @pytest.mark.parametrize("service", ["healthcheck", "runner"])
     def test_commands_and_their_options_exist(self, services, service):
@@ -70,8 +75,10 @@ class TestFile:
             assert services[service]["depends_on"] == {"redis": {"condition": "service_healthy"}}
         assert services["redis"]["healthcheck"]["test"]
 
-    def test_redis_is_published_on_loopback_only(self, services):
-        assert all(port.startswith("127.0.0.1:") for port in services["redis"]["ports"])
+    def test_ports_are_published_on_loopback_only(self, services):
+        published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+        assert set(published) == {"redis", "prometheus", "grafana"}
+        assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
     def test_data_outlives_the_container(self, compose, services):
         assert "redis-data:/data" in services["redis"]["volumes"]
@@ -92,7 +99,7 @@ class TestFile:
     def test_redis_gets_the_password_of_every_user_and_programs_only_their_own(self, services):
         known = {name: VARIABLE.findall(" ".join(strings(service))) for name, service in services.items()}
         passwords = {name: {word for word, *_ in found if "PASSWORD" in word} for name, found in known.items()}
-        assert passwords == {
+        assert {name: words for name, words in passwords.items() if words} == {
             "redis": set(VARIABLES),
             "healthcheck": {"LIGHTNING_STORE_DAEMON_PASSWORD"},
             "runner": {"LIGHTNING_STORE_RUNNER_PASSWORD"},
@@ -107,6 +114,47 @@ class TestFile:
     def test_image_runs_the_command_line(self):
         lines = (CHECKOUT / "Dockerfile").read_text().splitlines()
         assert 'ENTRYPOINT ["lightning-store"]' in lines
+
+
+class TestMetrics:
+    def test_images_have_versions(self, services):
+        assert all(re.search(r":v?\d+\.\d+\.\d+$", services[name]["image"]) for name in ("prometheus", "grafana"))
+
+    @pytest.mark.parametrize(("service", "option"), [("healthcheck", "--port"), ("runner", "--metrics-port")])
+    def test_prometheus_scrapes_the_ports_that_are_listened_on(self, services, service, option):
+        jobs = yaml.safe_load((CHECKOUT / "deploy/prometheus/prometheus.yaml").read_text())["scrape_configs"]
+        (found,) = [sd for job in jobs for sd in job["dns_sd_configs"] if sd["names"] == [service]]
+        words = [with_defaults(word) for word in services[service]["command"]]
+        assert words[words.index(option) + 1] == str(found["port"])
+        host = "--host" if service == "healthcheck" else "--metrics-host"
+        assert words[words.index(host) + 1] == "0.0.0.0", "other containers have to reach it"
+
+    def test_prometheus_reads_the_configuration_that_is_mounted(self, services):
+        mounted = {
+            source: target for source, target, _ in (v.split(":") for v in services["prometheus"]["volumes"][:1])
+        }
+        (file,) = [word.partition("=")[2] for word in services["prometheus"]["command"] if "config.file" in word]
+        assert file == f"{mounted['./deploy/prometheus']}/prometheus.yaml"
+
+    def test_grafana_finds_its_data_source_and_the_dashboard(self, services):
+        provisioning = CHECKOUT / "deploy/grafana/provisioning"
+        (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+        assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+        (provider,) = yaml.safe_load((provisioning / "dashboards/lightning-store.yaml").read_text())["providers"]
+        mounts = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+        home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+        assert home in mounts
+        assert home.startswith(provider["options"]["path"] + "/")
+        assert "/etc/grafana/provisioning" in mounts
+
+    def test_nobody_can_log_in_to_grafana(self, services):
+        settings = services["grafana"]["environment"]
+        assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+        assert settings["GF_AUTH_BASIC_ENABLED"] == "false"
+        assert settings["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+
+    def test_image_has_the_extra(self):
+        assert "[metrics]" in (CHECKOUT / "Dockerfile").read_text()
 
 
 def test_documented_check_is_a_real_command():

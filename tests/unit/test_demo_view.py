@@ -93,4 +93,4 @@ def test_options_that_cannot_work_are_refused(name):
 
 
 def test_the_url_does_not_show_with_the_options():
-    assert "secret" not in repr(DemoOptions(redis_url="redis://:secret@localhost"))
+    assert "secret" not in repr(DemoOptions(store_url="redis://:secret@localhost"))

@@ -1,6 +1,7 @@
 """The table of operations, and the wrapper that is derived from it."""
 
 import inspect
+import re
 
 import pytest
 
@@ -21,7 +22,8 @@ class Recorder(ForwardingStore):
 
 
 def contract_methods() -> list[str]:
-    return [name for name, member in vars(LightningStore).items() if inspect.iscoroutinefunction(member)]
+    members = vars(LightningStore).items()
+    return [name for name, member in members if inspect.iscoroutinefunction(member) and name != "close"]
 
 
 def test_rows_are_the_contract_methods_in_its_order():
@@ -47,6 +49,22 @@ def test_reads_are_idempotent():
 def test_what_waits_has_a_timeout():
     waiting = {name for name, operation in OPERATIONS.items() if operation.waits}
     assert waiting == {name for name, row in OPERATIONS.items() if "timeout" in row.signature.parameters}
+
+
+def test_readers_may_call_exactly_what_changes_nothing():
+    assert {name for name, row in OPERATIONS.items() if row.role == "read"} == {
+        name for name, row in OPERATIONS.items() if not row.mutates
+    }
+
+
+def test_runners_may_call_what_works_on_an_attempt_and_no_more():
+    """Written out: whoever adds a row has to say here whether agents may call it."""
+    assert {name for name, row in OPERATIONS.items() if row.role == "runner"} == {
+        "dequeue_rollout", "dequeue_many_rollouts", "start_attempt", "update_attempt", "release_attempt", "renew",
+        "add_span", "add_many_spans", "add_otel_span", "get_next_span_sequence_id", "get_many_span_sequence_ids",
+        "update_worker",
+    }  # fmt: skip
+    assert {row.role for row in OPERATIONS.values()} == {"read", "runner", "admin"}
 
 
 async def test_every_operation_is_forwarded_with_the_given_arguments_by_name():
@@ -79,3 +97,19 @@ def test_forwarded_methods_keep_name_doc_and_signature():
         forwarded, original = getattr(ForwardingStore, name), getattr(LightningStore, name)
         assert inspect.signature(forwarded) == inspect.signature(original)
         assert forwarded.__doc__ == original.__doc__
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_arguments_are_bound_as_python_binds_them(operation):
+    names = list(operation.signature.parameters)
+    for args, kwargs in (
+        ((), {}), ((1,), {}), ((1, 2), {}), ((1, 2, 3), {names[0]: 4} if names else {"x": 1}),
+        (tuple(range(20)), {}), ((), dict.fromkeys(names, 1)), ((), {"nonsense": 1}), ((1,), {"nonsense": 1}),
+    ):  # fmt: skip
+        try:
+            expected = dict(operation.signature.bind(*args, **kwargs).arguments)
+        except TypeError as error:
+            with pytest.raises(TypeError, match=f"^{re.escape(str(error))}$"):
+                operation.bind(args, kwargs)
+        else:
+            assert operation.bind(args, kwargs) == expected

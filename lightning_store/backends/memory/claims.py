@@ -7,7 +7,6 @@ from lightning_store import lifecycle
 from lightning_store.backends.memory.copies import copy_record, copy_rollout
 from lightning_store.backends.memory.core import MemoryCore
 from lightning_store.backends.memory.stored import StoredRollout
-from lightning_store.backends.memory.waiting import FinishWait, Wait
 from lightning_store.contract import DEFAULT_QUEUES
 from lightning_store.records import Attempt, AttemptedRollout, CompletionPage, Consumer, Rollout
 from lightning_store.requests import (
@@ -22,6 +21,7 @@ from lightning_store.requests import (
     parse_cursor,
 )
 from lightning_store.status import FINISHED, QUEUED
+from lightning_store.waiting import FinishWait, Wait
 
 LATEST = "latest"
 

@@ -5,16 +5,15 @@ from typing import Any
 
 from lightning_store.admission import MaxQueued
 from lightning_store.backends.memory.namespace_clock import NamespaceClock
-from lightning_store.backends.memory.room import RoomLine
 from lightning_store.backends.memory.spans import SpanMemory, SpanSizeEstimator
 from lightning_store.backends.memory.state import FEW, MemoryState
-from lightning_store.backends.memory.waiting import Alarm, ClaimLine, FinishWaits, Wait
 from lightning_store.base import BaseStore
 from lightning_store.clock import Clock, IdSource, SystemClock
 from lightning_store.contract import Capabilities
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import check_seconds
+from lightning_store.waiting import Alarm, ClaimLine, FinishWaits, RoomLine, Wait
 
 
 class MemoryCore(BaseStore):
@@ -79,6 +78,7 @@ class MemoryCore(BaseStore):
             MemoryThresholds(eviction_memory_threshold, safe_memory_threshold, high_water_memory_threshold),
             estimator=span_size_estimator,
             capacity_bytes=memory_capacity_bytes,
+            on_evict=self._on_evict,
         )
         self._is_closed = False
 
@@ -128,6 +128,9 @@ class MemoryCore(BaseStore):
         """Settle what came due while somebody waits; no trace if nothing did, as when a clock stands still."""
         if self._seconds_left() <= 0:
             self._state.settle_all(self._time.note())
+
+    def _on_evict(self, rollouts: int) -> None:
+        self._observer.evicted(rollouts)
 
     def _on_finish(self, rollout_id: str) -> None:
         self._finish_waits.finished(rollout_id)

@@ -7,6 +7,8 @@ from itertools import islice
 from lightning_store.backends.memory.claims import ClaimOperations
 from lightning_store.backends.memory.copies import copy_rollout
 from lightning_store.backends.memory.index import merged
+from lightning_store.errors import InvalidRequestError
+from lightning_store.eventlog import EventPage
 from lightning_store.query import check_query, page_of, query_rollouts
 from lightning_store.records import (
     FilterLogic,
@@ -126,3 +128,17 @@ class RolloutQueries(ClaimOperations):
         latest_first = (event for event in reversed(self._state.events) if rollout_id in (None, event.rollout_id))
         chosen = latest_first if limit == -1 else islice(latest_first, limit)
         return [event.model_copy() for event in chosen][::-1]
+
+    async def events_after(self, cursor: str | None, *, limit: int = 1000) -> EventPage:
+        """See BaseStore. A cursor is the number of transitions up to it."""
+        check_limit(limit, "limit", 1)
+        state = self._state
+        if cursor is None:
+            return EventPage((), str(state.event_count), more=False, missed=0)
+        if not cursor.isdecimal():
+            raise InvalidRequestError(f"cursor: expected one of an earlier page, got {cursor!r:.100}")
+        dropped = state.event_count - len(state.events)
+        start = max(int(cursor), dropped)
+        events = [event.model_copy() for event in islice(state.events, start - dropped, start - dropped + limit)]
+        end = start + len(events)
+        return EventPage(events, str(end), more=end < state.event_count, missed=start - int(cursor))

@@ -93,9 +93,22 @@ class SpanMemory:
     """
 
     def __init__(
-        self, thresholds: MemoryThresholds, *, estimator: SpanSizeEstimator | None, capacity_bytes: int | None
+        self,
+        thresholds: MemoryThresholds,
+        *,
+        estimator: SpanSizeEstimator | None,
+        capacity_bytes: int | None,
+        on_evict: Callable[[int], None],
     ) -> None:
-        """Resolve the thresholds; see `InMemoryLightningStore` for their meaning."""
+        """Resolve the thresholds; see `InMemoryLightningStore` for their meaning.
+
+        Args:
+            thresholds: When to evict and to refuse.
+            estimator: Estimates the bytes that a span takes; None = our own estimate.
+            capacity_bytes: What shares are of; None = the memory of this machine.
+            on_evict: Told how many rollouts have lost their spans, when some have.
+        """
+        self._on_evict = on_evict
         self.capacity = psutil.virtual_memory().total if capacity_bytes is None else capacity_bytes
         self.limits = thresholds.of(self.capacity)
         self.used = 0
@@ -135,6 +148,8 @@ class SpanMemory:
             while self.used + size > self.limits.safe and (shelf := next(evictable, None)) is not None:
                 self.clear(shelf)
                 count += 1
+        if count:
+            self._on_evict(count)
         return count
 
     def take(self, shelf: SpanShelf, span: Span, *, renumber: bool) -> Span:

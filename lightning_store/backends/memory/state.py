@@ -71,6 +71,7 @@ class MemoryState:
         self.consumers = Consumers()
         self.finish_order: OrderedDict[str, None] = OrderedDict()
         self.events: deque[RolloutEvent] = deque(maxlen=EVENTS_KEPT)
+        self.event_count = 0
         self.attempt_count = 0
         self._grace_seconds = grace_seconds
         self._on_finish = on_finish
@@ -217,6 +218,7 @@ class MemoryState:
 
     def log_event(self, stored: StoredRollout, attempt: AttemptState | None, cause: EventCause, now: float) -> None:
         """Note a transition."""
+        self.event_count += 1
         self.events.append(
             RolloutEvent.model_construct(
                 time=now,

@@ -67,6 +67,7 @@ class InMemoryLightningStore(AttemptOperations):
             memory.make_room(sum(new.values()), state.evictable(rollout_id))
         answers = {place: memory.take(stored.shelf, group[place], renumber=renumber) for place in new}
         if is_kept and new:
+            self._observer.stored_spans(len(new), sum(new.values()))
             for place, size in new.items():
                 memory.keep(stored.shelf, answers[place], size)
             state.note_spans(stored)

@@ -22,7 +22,7 @@ _LOOK_SECONDS: Final = 2.0
 
 _KEYLESS: Final = frozenset({"CLUSTER", "INFO", "PING", "SCAN", "SCRIPT", "TIME", "WAIT"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
-_KEY_AT: Final = {"EVAL": 3, "EVALSHA": 3, "XINFO": 2}
+_KEY_AT: Final = {"EVAL": 3, "EVALSHA": 3, "MEMORY": 2, "XINFO": 2}
 _UNKNOWN_HOSTS: Final = frozenset({"", "?"})
 """What a node says that does not know its own address: the one under which it was asked is meant."""
 

@@ -19,6 +19,7 @@ from lightning_store.backends.redis.sentinel import opener
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import NotReplicatedError
 from lightning_store.loops import PerLoop
+from lightning_store.observer import UNOBSERVED
 
 T = TypeVar("T")
 
@@ -32,10 +33,16 @@ _MOST_AT_ONCE: Final = 8  # scripts in one round trip: the server carries them o
 
 
 class Connections:
-    """Sends commands; every store object has one."""
+    """Sends commands; every store object has one.
+
+    Attributes:
+        settings: How the server is reached.
+        observer: Told of calls that are sent again.
+    """
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
+        self.observer = UNOBSERVED
         self._replication = settings.replication
         open_pool = _opener(settings)
         self._pools = PerLoop(lambda: open_pool(settings.max_connections), lambda pool: pool.hang_up())
@@ -187,6 +194,7 @@ class Connections:
                 needed = self._replication.try_seconds if isinstance(error, NotReplicatedError) else 0.0
                 if not is_transient(error) or loop.time() + pause + needed >= until:
                     raise translated(error) from error
+                self.observer.retried(translated(error))
             await asyncio.sleep(pause)
             send, latest = send_again or send, until
             delay = min(2 * delay, _LONGEST_DELAY)

@@ -20,6 +20,7 @@ from lightning_store.contract import Capabilities
 from lightning_store.errors import InvalidRequestError
 from lightning_store.loops import PerLoop
 from lightning_store.memory_limits import MemoryThresholds
+from lightning_store.observer import StoreObserver
 from lightning_store.payloads import DEFAULT_LIMITS, PayloadLimits
 from lightning_store.requests import check_limit, check_positive, check_seconds, is_name
 
@@ -155,10 +156,16 @@ class RedisCore(BaseStore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self.namespace!r})"
 
+    def observe(self, observer: StoreObserver) -> None:
+        """See BaseStore."""
+        super().observe(observer)
+        self._connections.observer = observer
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         for connected in ("_connections", "_loops", "_memory"):
             state.pop(connected)
+        state.pop("_observer", None)
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:

@@ -82,6 +82,7 @@ class MemoryCare(RedisCore):
         while is_going:
             is_more, evicted = await self._to_the_end(self._evict_some())
             count += evicted
+            self._observer.evicted(evicted)
             now = await self._reading()
             is_going = is_more and now is not None and now.used > now.limits.safe
         if count:

@@ -38,15 +38,18 @@ class SpanOperations(MemoryCare, StepOperations):
         rollouts = ",".join({batch[0][0].rollout_id: None for batch in known})
         answers = iter(await self._store([_span_batch(batch) for batch in known], renumber, rollouts) if known else [])
         stored: dict[int, Span] = {}
+        size = 0
         failure: Exception | None = None
         for batch, bad in zip(batches, unknown, strict=True):
             answer = next(answers) if bad is None else bad
             if isinstance(answer, Exception):
                 failure = failure or answer
                 continue
-            for (span, position, _), number in zip(batch, answer, strict=True):
+            for (span, position, payload), number in zip(batch, answer, strict=True):
                 if number:
+                    size += len(payload)
                     stored[position] = span.model_copy(update={"sequence_id": int(number)}) if renumber else span
+        self._observer.stored_spans(len(stored), size)
         self._report_duplicates([s for b in batches for s, position, _ in b if position not in stored and not failure])
         if failure is not None:
             raise failure

@@ -2,14 +2,23 @@
 
 from lightning_store.backends.redis.audit import AuditOperations
 from lightning_store.backends.redis.consumers import ConsumerOperations
+from lightning_store.backends.redis.events import EventOperations
 from lightning_store.backends.redis.fleet import FleetOperations
+from lightning_store.backends.redis.footprint import FootprintOperations
 from lightning_store.backends.redis.removals import RemovalOperations
 from lightning_store.backends.redis.rollouts import RolloutOperations
 from lightning_store.backends.redis.spans import SpanOperations
 
 
 class RedisLightningStore(
-    RolloutOperations, RemovalOperations, ConsumerOperations, SpanOperations, FleetOperations, AuditOperations
+    RolloutOperations,
+    RemovalOperations,
+    ConsumerOperations,
+    SpanOperations,
+    FleetOperations,
+    AuditOperations,
+    EventOperations,
+    FootprintOperations,
 ):
     """A rollout store that any number of hosts share through one Redis, with no server in between.
 

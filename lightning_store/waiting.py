@@ -1,4 +1,4 @@
-"""Waiting without polling: a line of workers for queued rollouts, waits for finishes, and a timer for what comes due.
+"""Waiting without polling: lines of workers and producers, waits for finishes, and a timer for what comes due.
 
 Whoever waits holds a future of the event loop that it runs on. A wake-up is only a hint: the woken coroutine looks for
 itself, so one that was cancelled or ran out of time swallows nothing; it passes the hint on when it leaves.
@@ -43,9 +43,14 @@ class Wait:
             return False
         return True
 
+    def end(self) -> None:
+        """The time is over, from any thread; an ended wait wakes at once."""
+        self._ends = -math.inf
+        self.wake()
+
     async def woken(self) -> None:
         """Return when woken, or when the time is over; at once if either was so before."""
-        timer = None if math.isinf(self._ends) else self._loop.call_at(self._ends, self._resolve)
+        timer = None if self._ends == math.inf else self._loop.call_at(self._ends, self._resolve)
         try:
             await self._future
         finally:
@@ -138,6 +143,54 @@ class ClaimLine:
                 line[name].pop(ticket.number, None)
                 if not line[name]:
                     del line[name]
+
+
+class RoomWait(Wait):
+    """A producer's place in the line."""
+
+    def __init__(self, queues: tuple[str, ...], timeout: float) -> None:
+        super().__init__(timeout)
+        self.queues = queues
+
+
+class RoomLine:
+    """Per queue, those that wait for room in it, in the order in which they began; only the first one is woken."""
+
+    def __init__(self) -> None:
+        self._waits: defaultdict[str, dict[RoomWait, None]] = defaultdict(dict)
+
+    def join(self, queues: tuple[str, ...], timeout: float) -> RoomWait:
+        """Begin to wait, behind all others."""
+        wait = RoomWait(queues, timeout)
+        for name in queues:
+            self._waits[name][wait] = None
+        return wait
+
+    def leave(self, wait: RoomWait) -> None:
+        """Wait no more: the next one may try."""
+        self._withdraw(wait)
+        for name in wait.queues:
+            self.call(name)
+
+    def is_waited_for(self, queues: tuple[str, ...]) -> bool:
+        """Whether somebody waits for room in any of the queues."""
+        return any(name in self._waits for name in queues)
+
+    def call(self, name: str) -> None:
+        """Wake the first one that waits for room in a queue; those whose event loop is closed never will have any."""
+        while (waits := self._waits.get(name)) and not (first := next(iter(waits))).wake():
+            self._withdraw(first)
+
+    def call_all(self) -> None:
+        """Wake everybody."""
+        for wait in {wait for waits in self._waits.values() for wait in waits}:
+            wait.wake()
+
+    def _withdraw(self, wait: RoomWait) -> None:
+        for name in wait.queues:
+            self._waits[name].pop(wait, None)
+            if not self._waits[name]:
+                del self._waits[name]
 
 
 class FinishWait(Wait):
