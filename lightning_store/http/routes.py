@@ -117,7 +117,8 @@ class Routes:
         if found is None and node.id is not None:
             found = self._find(node.id, parts, place + 1, method, allowed)
             if found is not None:
-                found[1].insert(0, unquote(parts[place], errors="surrogatepass"))
+                id = parts[place]
+                found[1].insert(0, unquote(id, errors="surrogatepass") if "%" in id else id)
         return found
 
 
