@@ -97,11 +97,16 @@ class ServedStore(LightningStoreClient):
     def __init__(self, store: LightningStore, **options: Any) -> None:
         self.store = store
         self._served_by = shared_server()
-        app = build_app(store, **{"orphan_seconds": 0.3, **options})
-        super().__init__(self._served_by.mount(app))
+        self._app = build_app(store, **{"orphan_seconds": 0.3, **options})
+        super().__init__(self._served_by.mount(self._app))
+
+    def end_waits(self) -> None:
+        """What a server does when it stops."""
+        self._served_by.loop.call_soon_threadsafe(self._app.state.shutdown.set)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in {"store", "_served_by"}}
+        here = {"store", "_served_by", "_app"}
+        return {name: value for name, value in super().__getstate__().items() if name not in here}
 
     async def close(self) -> None:
         """Close the client, and the store where it is used."""
