@@ -53,7 +53,7 @@ async def faulty():
     await client.close()
 
 
-# -- errors --------------------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", list(ERRORS_BY_CODE.values()), ids=list(ERRORS_BY_CODE))
@@ -128,7 +128,7 @@ async def test_server_that_cannot_answer_now_is_asked_again_until_the_time_is_ov
     assert len(seen) > 2
 
 
-# -- outages -------------------------------------------------------------------------------------------------------------
+# -- outages -----------------------------------------------------------------------------------------------------------
 
 
 def free_port():
@@ -212,7 +212,7 @@ async def test_nothing_is_repeated_when_there_is_no_time_for_it():
     assert len(seen) == 1
 
 
-# -- names that clash with words of the API ------------------------------------------------------------------------------
+# -- names that clash with words of the API ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ async def test_any_name_can_be_an_id(faulty, name):
     assert (await client.query_resources(resources_id=name)).total == 1
 
 
-# -- settings ------------------------------------------------------------------------------------------------------------
+# -- settings ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("url", ["", "localhost:80", "ftp://host", "http://", "http://host?a=1", "redis://host", None])
@@ -281,7 +281,7 @@ def test_client_needs_neither_the_server_nor_a_backend():
     assert shown.stdout.strip() == "[]"
 
 
-# -- loops, processes, pickles -------------------------------------------------------------------------------------------
+# -- loops, processes, pickles -----------------------------------------------------------------------------------------
 
 
 async def test_pickled_client_works_and_has_no_connections():
@@ -323,7 +323,7 @@ async def test_client_works_in_a_forked_child():
         await each.close()
 
 
-# -- TLS -----------------------------------------------------------------------------------------------------------------
+# -- TLS ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
