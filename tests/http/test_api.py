@@ -291,12 +291,12 @@ async def test_unknown_ids(http):
 async def test_paths_and_methods_that_there_are_not(http):
     for method, path in (
         ("GET", "/nothing"), ("GET", ""), ("GET", "/"), ("GET", "/rollouts/"), ("POST", "/rollouts//attempts"),
-        ("GET", "/rollouts/r/attempts/latest/"), ("POST", "/workers/"),
-        ("GET", "/rollouts/r/attempts/a"), ("GET", "/spans/next"),
+        ("GET", "/rollouts/r/attempts/latest/"), ("POST", "/workers/"), ("GET", "/rollouts/r/attempts/a"),
     ):  # fmt: skip
         assert await http(method, path) == (404, {"detail": "Not Found"}), path
     for method, path, allowed in (
         ("PUT", "/rollouts", "GET, POST"),
+        ("DELETE", "/rollouts/r/attempts/a", "POST"),
         ("OPTIONS", "/rollouts", "GET, POST"),
         ("POST", "/health", "GET"),
         ("PATCH", "/statistics", "GET"),
