@@ -10,6 +10,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_many_clients_of_one_server_lose_nothing_and_see_no_error(tmp_path: Path):
     """A few seconds say nothing about memory that is bounded, so any growth is allowed here."""
     page = tmp_path / "soak.md"

@@ -65,7 +65,8 @@ def _wrong_methods(world: World) -> Iterator[Malformed]:
     for path, methods in allowed.items():
         known = methods | allowed.get(others.get(path, ""), set()) | ({"DELETE"} if path in ended else set())
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"} - known:
-            yield Malformed("wrong method", f"{method} {path}", http(method, target_of(path, world)), frozenset({405}))
+            answer = frozenset({404 if method == "GET" else 405})
+            yield Malformed("wrong method", f"{method} {path}", http(method, target_of(path, world)), answer)
 
 
 def _wrong_paths(world: World) -> Iterator[Malformed]:

@@ -65,7 +65,7 @@ async def _live(client: LightningStoreClient) -> None:
     assert [span.sequence_id for span in await client.add_many_spans(spans, renumber=True)] == [4, 5, 6]
     assert (await client.update_attempt(*pairs[0], status="succeeded")).status == "succeeded"
     assert (await client.release_attempt(*pairs[1])).cause == "released"
-    assert (await client.start_attempt(ids[2])).attempt.sequence_id == 2
+    assert (await client.start_attempt(ids[2])).attempt.sequence_id == third.attempt.sequence_id + 1
     assert (await client.start_rollout("e")).attempt.sequence_id == 1
     assert await client.cancel_rollouts([ids[2]]) == [ids[2]]
     assert await client.delete_rollouts([ids[2]]) == [ids[2]]
@@ -74,7 +74,10 @@ async def _live(client: LightningStoreClient) -> None:
 async def _check(store: ServedStore) -> None:
     rollouts = list(await store.query_rollouts())
     assert sorted(each.input for each in rollouts) == ["a", "b", "d", "e"]
-    assert [len(await store.query_attempts(each.rollout_id)) for each in rollouts] == [1, 1, 0, 1]
+    attempts = {each.input: await store.query_attempts(each.rollout_id) for each in rollouts}
+    # A claim whose caller went away before it was carried out may have been handed back, and claimed anew.
+    kept = {task: [each for each in page if each.cause != "released"] for task, page in attempts.items()}
+    assert {task: len(page) for task, page in kept.items()} == {"a": 1, "b": 0, "d": 0, "e": 1}
     assert [queue.depth for queue in await store.query_queues()] == [2]
     assert len((await store.completions()).items) == 1
     assert len(await store.query_resources()) == 1
