@@ -56,6 +56,11 @@ class SharedServer:
         port = self._server.servers[0].sockets[0].getsockname()[1]
         return f"http://127.0.0.1:{port}/{name}"
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._server.server_state.connections)
+
     def unmount(self, url: str) -> None:
         """Serve it no more."""
         del self._apps[url.rpartition("/")[2]]
