@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     )
     from lightning_store.exporter import LightningSpanExporter
     from lightning_store.forwarding import ForwardingStore
+    from lightning_store.http.client import LightningStoreClient
+    from lightning_store.http.server import LightningStoreServer
     from lightning_store.operations import OPERATIONS, Operation
     from lightning_store.records import (
         LLM,
@@ -104,7 +106,9 @@ __all__ = [
     "LeaseState",
     "LightningSpanExporter",
     "LightningStore",
+    "LightningStoreClient",
     "LightningStoreError",
+    "LightningStoreServer",
     "LightningStoreThreaded",
     "Link",
     "NamedResources",
@@ -160,6 +164,8 @@ _NAMES: Final = {
     ),
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",
+    "http.client": "LightningStoreClient",
+    "http.server": "LightningStoreServer",
     "operations": "OPERATIONS Operation",
     "records": (
         "LLM Attempt AttemptCause AttemptedRollout AttemptStatus AuditExample AuditFinding AuditReport AuditRule "

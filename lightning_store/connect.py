@@ -82,18 +82,29 @@ def open_store(url: str, namespace: str = DEFAULT_NAMESPACE, **settings: Any) ->
         from lightning_store.backends.memory import InMemoryLightningStore  # noqa: PLC0415
 
         return InMemoryLightningStore(**settings)
-    return _open_client(url, settings)
+    if settings:
+        raise InvalidRequestError(
+            f"{', '.join(sorted(settings))}: a server's store has its own; expected none with http://"
+        )
+    return open_client(url)
 
 
-def _open_client(url: str, settings: dict[str, Any]) -> "LightningStore":
-    given = sorted(name for name, value in settings.items() if value is not None)
-    if given:
-        raise InvalidRequestError(f"{', '.join(given)}: a server's store has its own; expected none with http://")
+def open_client(url: str, **settings: Any) -> "LightningStore":
+    """The client of the server behind an `http://` or `https://` URL, with the token of the environment.
+
+    Args:
+        url: The URL.
+        settings: Further arguments of `LightningStoreClient`.
+
+    Raises:
+        InvalidRequestError: An argument is out of bounds.
+        MissingExtraError: A package that it needs is not installed.
+    """
     try:
         from lightning_store.http.client import LightningStoreClient  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("a store over http://", "client") from error
-    return LightningStoreClient(url, token=os.environ.get(TOKEN_VARIABLE) or None)
+    return LightningStoreClient(url, token=os.environ.get(TOKEN_VARIABLE) or None, **settings)
 
 
 def check_namespace(url: str, namespace: str) -> None:

@@ -73,7 +73,7 @@ def hang_up(transport: Any) -> None:
         hang_up(below)  # first: Python 3.10 does not take the one above for closed when this one complains
     sock = getattr(transport, "_sock", None)
     with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
-        transport.abort()
+        getattr(transport, "abort", transport.close)()  # a stand-in for a server may have no socket to cut
     if sock is not None:
         transport._sock = None  # noqa: SLF001 - or it complains when it is collected
         sock.close()

@@ -4,7 +4,7 @@ import asyncio
 import os
 from typing import Final
 
-from lightning_store.connect import check_url, kind_of, open_store, redact, sqlite_path
+from lightning_store.connect import check_url, kind_of, open_client, open_store, redact, sqlite_path
 from lightning_store.errors import InvalidRequestError, StoreUnavailableError
 from lightning_store.serverinfo import Memory, check_server, read_memory_and_time
 
@@ -41,7 +41,8 @@ def _check_folder(url: str) -> None:
 
 
 async def _ask(url: str) -> None:
-    store = open_store(url)
+    # Told at once instead of after retries.
+    store = open_client(url, retry_seconds=0) if kind_of(url) == "http" else open_store(url)
     try:
         await asyncio.wait_for(store.statistics(), ANSWER_SECONDS)
     except asyncio.TimeoutError:

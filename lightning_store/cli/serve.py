@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lightning_store.cli.options import SESSION, AsJson, Debug, Namespace, Target, target
+from lightning_store.cli.options import SESSION, AsJson, Debug, Namespace, StoreUrl, Target, target
 from lightning_store.cli.output import say, say_json
 from lightning_store.cli.work import LogLevel, check_access, log_at
 from lightning_store.exits import CommandError, ExitCode
@@ -18,11 +18,6 @@ DEFAULT_PORT: Final = 4747
 _MIB: Final = 1024 * 1024
 _EXTRA: Final = "`serve` needs FastAPI and uvicorn: pip install 'lightning-store[server]'"
 
-StoreUrl = Annotated[
-    str | None,
-    typer.Option("--store", "--redis-url", metavar="URL", help="Where the store is; else LIGHTNING_STORE_URL."),
-]
-
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -31,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     *,
-    store: StoreUrl = None,
+    store_url: StoreUrl = None,
     namespace: Namespace = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other than this machine's own only with tokens. 0.0.0.0 = all.")
@@ -91,7 +86,7 @@ def serve(
         max_connections=max_connections,
         drain_seconds=drain_seconds,
     )
-    place = target(store, namespace)
+    place = target(store_url, namespace)
     level = log_at(log_level)
     return _serve(place, options, workers, tokens_file, level, _teller(place, as_json=as_json))
 
@@ -109,7 +104,7 @@ def _serve(
     tell: Callable[[str], None],
 ) -> int:
     try:
-        from lightning_store.connect import open_store  # noqa: PLC0415 - keeps `--help` fast
+        from lightning_store.connect import kind_of, open_store  # noqa: PLC0415 - keeps `--help` fast
         from lightning_store.http.foreground import serve_here  # noqa: PLC0415
         from lightning_store.http.listening import CannotListenError  # noqa: PLC0415
         from lightning_store.http.tokens import Tokens  # noqa: PLC0415
@@ -118,7 +113,8 @@ def _serve(
     tokens = Tokens(file=tokens_file) if tokens_file is not None else Tokens.from_environment()
     store = open_store(place.url, place.namespace)
     try:
-        check_access(place)
+        if kind_of(place.url) != "memory":  # which is there once this process is, and a server makes it one for all
+            check_access(place)
         return serve_here(store, options, tokens, workers=workers, log_level=level, started=tell)
     except CannotListenError as error:
         raise CommandError(f"--host, --port: {error.strerror}", ExitCode.USAGE) from error

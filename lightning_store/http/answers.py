@@ -1,4 +1,4 @@
-"""What calls have been answered, by their key, so that a repeat gets the same; bounded in age, number and bytes."""
+"""What calls have been answered, by their key, so that a repeat gets the same answer."""
 
 import time
 from collections import OrderedDict
@@ -28,7 +28,7 @@ class Outcome:
 
 
 class Answers:
-    """Outcomes by key; the oldest are dropped first."""
+    """Outcomes by key, bounded in age, number and bytes; the oldest are dropped first."""
 
     def __init__(self, *, seconds: float, most: int = 100_000, most_bytes: int = 64 << 20) -> None:
         """Set up.

@@ -1,12 +1,11 @@
 """The HTTP API as an ASGI application over any store."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
-from starlette.routing import Match as RouteMatch
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
@@ -28,9 +27,6 @@ from lightning_store.http.protocol import (
 from lightning_store.http.routes import Match, Route, Routes
 from lightning_store.operations import OPERATIONS
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 OPERATION: Final = "lightning_store.operation"
@@ -114,7 +110,7 @@ class Api:
     async def _end(self, scope: Scope, path: str, headers: Mapping[bytes, bytes], send: Send) -> None:
         """End a call whose caller wants no more of it."""
         try:
-            await self._calls.end(_identity(scope, f"POST {path}", _token_to_end(headers)))
+            await self._calls.end(_identity(scope, f"POST {path}", _token(headers) or _no_token()))
         except Exception as error:  # noqa: BLE001 - each has an answer
             await _send(send, *failure_of(error, where="header", debug=self._debug))
         else:
@@ -129,20 +125,19 @@ async def _send_health(scope: Scope, send: Send) -> None:
         await _refuse(scope, Match(None, {}, frozenset({"GET"})), send)
 
 
-class _Below(BaseRoute):
-    """Everything below the prefix, whatever characters are in it."""
+class _BelowPrefix:
+    """Gives everything below the prefix to the API, past the routes of FastAPI: these cost more than our answers do."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, app: ASGIApp, api: Api) -> None:
+        self._app = app
         self._api = api
 
-    def matches(self, scope: Any) -> tuple[Any, Any]:
-        """Whether a request is for the API."""
-        is_ours = scope["type"] == "http" and _path(scope).startswith(PREFIX + "/")
-        return (RouteMatch.FULL if is_ours else RouteMatch.NONE), {}
-
-    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer it."""
-        await self._api(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or whatever else there is."""
+        if scope["type"] == "http" and _path(scope).startswith(PREFIX + "/"):
+            await self._api(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _path(scope: Scope) -> str:
@@ -185,16 +180,8 @@ def _token(headers: Mapping[bytes, bytes]) -> str | None:
     return text
 
 
-def _token_to_end(headers: Mapping[bytes, bytes]) -> str:
-    """The key of the call that is to be ended.
-
-    Raises:
-        InvalidRequestError: There is none, or it is none of ours.
-    """
-    token = _token(headers)
-    if token is None:
-        raise InvalidRequestError(f"{KEY_HEADER}: expected the key of the call to end")
-    return token
+def _no_token() -> str:
+    raise InvalidRequestError(f"{KEY_HEADER}: expected the key of the call to end")
 
 
 def _check_page(arguments: Mapping[str, Any]) -> None:
@@ -270,7 +257,7 @@ def build_app(
     )
     app = FastAPI(title="lightning_store", debug=debug)
     app.state.shutdown = calls.shutdown
-    app.router.routes.insert(0, _Below(Api(calls, debug=debug)))
+    app.add_middleware(_BelowPrefix, api=Api(calls, debug=debug))
     app.openapi = describe  # type: ignore[method-assign]  # its own reads routes that are written as functions
     if cors_origins is not None:
         app.add_middleware(

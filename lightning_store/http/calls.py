@@ -1,11 +1,12 @@
-"""Carrying out a call: each key once, waits that end with their caller or server, claims that are lost with neither."""
+"""Carrying out a call: each key once, waits that end with their caller or server, claims that are not lost."""
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
+
+from starlette.types import Receive
 
 from lightning_store.contract import LightningStore
 from lightning_store.http.answers import Answers, Claims, Outcome
@@ -14,8 +15,6 @@ from lightning_store.http.shutdown import Shutdown
 from lightning_store.http.wire import Codec
 from lightning_store.operations import Operation
 from lightning_store.repeats import repeatable
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 _NOTHING: Final = Outcome(b"[]")
 """Nothing was claimed or enqueued."""
@@ -108,17 +107,19 @@ class Calls:
 
     async def end(self, identity: str) -> None:
         """End a call that its caller wants no more: what it claimed is handed back, and it does nothing later."""
+        outcome = self._answers.get(identity)
+        self._answers.keep(identity, _NOTHING)  # before anybody who waits for it looks for another outcome
         running = self._running.get(identity)
         if running is not None:
             running.outcome.cancel()
             await asyncio.wait({running.outcome})
-        outcome = self._answers.get(identity)
-        if outcome is None:
+            outcome = self._answers.get(identity)  # it may have come after all
             self._answers.keep(identity, _NOTHING)
-        elif outcome.claims:
-            self._answers.keep(identity, _NOTHING)
+        if outcome is None or outcome.claims:
             self._orphans.take(identity)
-            await self._orphans.release(outcome.claims)
+            await self._orphans.release(() if outcome is None else outcome.claims)
+        else:
+            self._answers.keep(identity, outcome)
 
     # -- calls that are over soon ------------------------------------------------------------------------------------
 
@@ -206,15 +207,16 @@ class Calls:
         """The outcome of a call under way; None when others have ended it."""
         task, stop = running.outcome, self.shutdown.announce()
         try:
-            ends: set[asyncio.Future[Any]] = {task, gone, stop} if call.wanted_seconds > 0 else {task, gone}
+            ends: list[asyncio.Future[Any]] = [task, gone, stop] if call.wanted_seconds > 0 else [task, gone]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.shutdown.forget(stop)
         if not task.done():
             if gone.done() and running.callers > 1:
                 raise Gone
-            task.cancel()
-            await asyncio.wait({task})
+            if call.wanted_seconds > 0:
+                task.cancel()
+            await asyncio.wait({task})  # a claim that does not wait is soon over, and kept for the repeat
         if not task.cancelled():
             return task.result()
         if gone.done():

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from lightning_store.contract import DEFAULT_QUEUES, Capabilities
 from lightning_store.errors import InvalidRequestError, LightningStoreError, QueueFullError
@@ -32,14 +32,14 @@ RESCUE_SECONDS: Final = 1.0
 QUEUE_FULL_PAUSE: Final = 0.05
 """Before a full queue is asked again within the caller's own time, when the server did not wait for so long."""
 
-_SCHEMES: Final = ("http://", "https://")
+_SCHEMES: Final = ("http", "https")
 
 
 class LightningStoreClient(ForwardingStore):
     """A store behind a `LightningStoreServer`, or behind the server of Agent Lightning 0.3.
 
-    Every call is repeated until it is answered: our server knows a repeat by its key, so it takes effect once. With
-    another server, calls are repeated only if that does no harm. Errors are those of the store behind the server.
+    Every call is repeated until it is answered: our server knows a repeat by its key, so that it takes effect once.
+    With another server, calls are repeated only if that does no harm. Errors are those of the store behind the server.
 
     Callable from any thread, event loop and process; connections are opened when first used, one session per loop.
     """
@@ -227,7 +227,7 @@ def _has_ended(operation: Operation, result: Any) -> bool:
     return bool(result.items if operation.name == "completions" else result)
 
 
-# -- operations that have no route of their own ------------------------------------------------------------------------
+# -- operations that have no route of their own, or a better one -------------------------------------------------------
 
 
 async def _enqueue_rollout(client: LightningStoreClient, arguments: Arguments) -> Rollout:
@@ -269,9 +269,15 @@ _COMPOSED: Final[dict[str, Callable[[LightningStoreClient, Arguments], Awaitable
 assert set(_COMPOSED) <= set(OPERATIONS)  # noqa: S101 - names of the table
 
 
-def _root(url: str) -> str:
-    """The URL of a server without the prefix of the API."""
-    root = url.rstrip("/").removesuffix(PREFIX)
-    if not isinstance(url, str) or not url.startswith(_SCHEMES) or len(root.partition("://")[2]) == 0:
+def _root(url: object) -> str:
+    """The URL of a server without the prefix of the API.
+
+    What is wrong with it is said without quoting it: it may hold a secret.
+    """
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in _SCHEMES or not parts.hostname or parts.query or parts.fragment:
         raise InvalidRequestError("url: expected http://host:port or https://host:port")
-    return root
+    if parts.username is not None:
+        raise InvalidRequestError("url: expected no user or password; a token is an argument of its own")
+    path = parts.path.rstrip("/").removesuffix(PREFIX)
+    return f"{parts.scheme}://{parts.netloc}{path}"

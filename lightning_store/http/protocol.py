@@ -22,7 +22,7 @@ API_VERSION: Final = "1"
 API_HEADER: Final = "X-Lightning-Store"
 """Sent by our server with every answer and by our client with every request: the version of this protocol.
 
-To a server it says that its caller reads JSON as Python writes it; to a client, that calls may be repeated by key.
+To a server it says that its caller reads JSON as Python writes it; to a client, that calls are repeated by their key.
 """
 
 KEY_HEADER: Final = "Idempotency-Key"

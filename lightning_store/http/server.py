@@ -274,7 +274,7 @@ def check_shareable(store: LightningStore, name: str) -> None:
     """
     if not store.capabilities.get("zero_copy", False):
         raise InvalidRequestError(
-            f"{name}: a {type(store).__name__} is in the memory of one process, no other can serve it: use one "
+            f"{name}: {type(store).__name__} is in the memory of one process, no other can serve it: use one "
             "process, or a store that processes can share, such as Redis"
         )
 

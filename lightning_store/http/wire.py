@@ -5,7 +5,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Optional, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
@@ -69,7 +69,7 @@ def _argument_type(parameter: inspect.Parameter, *, may_be_null: bool) -> Any:
     if get_origin(annotation) in _UNIONS:
         annotation = Union[tuple(part for part in get_args(annotation) if part is not Unset)]  # noqa: UP007
     if may_be_null and annotation is not Any:
-        annotation = annotation | None
+        annotation = Optional[annotation]  # noqa: UP045 - it is a value here
     return Required[annotation] if parameter.default is inspect.Parameter.empty else annotation
 
 
@@ -112,20 +112,29 @@ class Codec:
     @cached_property
     def arguments(self) -> TypeAdapter[Any]:
         """Reads a body."""
-        name = "".join(word.capitalize() for word in self.operation.name.split("_"))
-        return TypeAdapter(TypedDict(name, self.fields, total=False))  # type: ignore[operator]
+        return TypeAdapter(TypedDict(self.name, self.fields, total=False))  # type: ignore[operator]
+
+    @property
+    def name(self) -> str:
+        """The operation's name as that of a class."""
+        return "".join(word.capitalize() for word in self.operation.name.split("_"))
 
     @cached_property
     def lists(self) -> frozenset[str]:
         """Arguments that may stand several times in a query."""
         return frozenset(name for name, annotation in self.fields.items() if is_list(annotation))
 
-    @cached_property
-    def answer(self) -> TypeAdapter[Any]:
-        """Reads an answer; of a page only its items."""
+    @property
+    def answer_type(self) -> Any:
+        """What an answer is read as; of a page its items."""
         annotation = self.operation.signature.return_annotation
         item = item_type(annotation)
-        return TypeAdapter(_answer_type(annotation if item is None else types.GenericAlias(list, (item,))))
+        return _answer_type(annotation) if item is None else list[_answer_type(item)]  # type: ignore[misc]
+
+    @cached_property
+    def answer(self) -> TypeAdapter[Any]:
+        """Reads an answer."""
+        return TypeAdapter(self.answer_type)
 
     # -- the server's side -------------------------------------------------------------------------------------------
 
@@ -172,14 +181,13 @@ class Codec:
 
 
 class PageCodec(Codec):
-    """A page of records."""
+    """A page of records, read as a mapping."""
 
-    @cached_property
-    def answer(self) -> TypeAdapter[Any]:
-        """Reads a page as a mapping."""
-        item = item_type(self.operation.signature.return_annotation)
-        fields = {"items": list[_answer_type(item)], "limit": int, "offset": int, "total": int}  # type: ignore[misc]
-        return TypeAdapter(TypedDict("Page", fields))  # type: ignore[operator]
+    @property
+    def answer_type(self) -> Any:
+        """See above."""
+        fields = {"items": super().answer_type, "limit": int, "offset": int, "total": int}
+        return TypedDict(f"{self.name}Page", fields)  # type: ignore[operator]
 
     def read_answer(self, body: bytes, arguments: Mapping[str, Any]) -> PaginatedResult[Any]:
         """A page."""
@@ -202,22 +210,22 @@ class BareCodec(Codec):
     """The body is one argument itself."""
 
     @property
-    def name(self) -> str:
-        """That argument."""
+    def argument(self) -> str:
+        """Its name."""
         return next(iter(self.parameters))
 
     @cached_property
     def arguments(self) -> TypeAdapter[Any]:
         """Reads a body."""
-        return TypeAdapter(self.parameters[self.name].annotation)
+        return TypeAdapter(self.parameters[self.argument].annotation)
 
     def read_body(self, body: bytes) -> dict[str, Any]:
         """See above; there is no such thing as an empty body."""
-        return {self.name: validated(self.arguments, body)}
+        return {self.argument: validated(self.arguments, body)}
 
     def write_body(self, arguments: Mapping[str, Any]) -> bytes:
         """See above."""
-        return write_json(arguments[self.name])
+        return write_json(arguments[self.argument])
 
 
 class NumberCodec(Codec):

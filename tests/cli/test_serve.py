@@ -168,6 +168,22 @@ def test_second_signal_ends_it_at_once(start, workers):
     assert all(wait_until_gone(pid, 30) for pid in children)
 
 
+def test_serves_a_store_in_its_own_memory(start):
+    process = start("--store", "memory://", LIGHTNING_STORE_NAMESPACE="default")
+    url = url_of(process)
+    assert get(url, "/v1/agl/queues/rollouts/enqueue", json={"rollouts": [{"input": 5}]}).status == 201
+    assert get(url, DEQUEUE, json={"limit": 1}).json[0]["input"] == 5
+    assert stop(process)[0] == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serves_a_file(start, tmp_path, workers):
+    store = f"sqlite:///{tmp_path}/store.db"
+    url = url_of(start("--store", store, "--workers", workers, LIGHTNING_STORE_NAMESPACE="default"))
+    assert get(url, "/v1/agl/queues/rollouts/enqueue", json={"rollouts": [{"input": 5}]}).status == 201
+    assert get(url, DEQUEUE, json={"limit": 1}).json[0]["input"] == 5
+
+
 class TestTokens:
     @pytest.fixture
     def file(self, tmp_path):
@@ -238,6 +254,12 @@ class TestMistakes:
         assert (result.code, result.out) == (2, "")
         assert message in result.err
         assert result.err.startswith("error: ")
+        assert result.err.count("\n") == 1
+
+    def test_memory_of_one_process_cannot_be_served_by_several(self):
+        result = run_process(["serve", "--port", "0", "--store", "memory://", "--workers", "2"])
+        assert (result.code, result.out) == (2, "")
+        assert "workers: InMemoryLightningStore is in the memory of one process" in result.err
         assert result.err.count("\n") == 1
 
     def test_port_in_use_is_told_with_what_to_do(self, start):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from lightning_store.http.routes import ROUTES
+from lightning_store.operations import OPERATIONS
 from tests.http.malformed_base import (
     API,
     BAD,
@@ -60,10 +61,12 @@ def _wrong_methods(world: World) -> Iterator[Malformed]:
               "/rollouts/cancel": "/rollouts/{rollout_id}", "/rollouts/delete": "/rollouts/{rollout_id}",
               "/rollouts/prune": "/rollouts/{rollout_id}", "/resources/latest": "/resources/{resources_id}",
               f"{_ATTEMPTS}/latest": f"{_ATTEMPTS}/{{attempt_id}}"}  # fmt: skip
+    ended = {row.path for row in OPERATIONS.values() if row.mutates and row.waits}
     for path, methods in allowed.items():
-        known = methods | allowed.get(others.get(path, ""), set())
+        known = methods | allowed.get(others.get(path, ""), set()) | ({"DELETE"} if path in ended else set())
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"} - known:
-            yield Malformed("wrong method", f"{method} {path}", http(method, target_of(path, world)), frozenset({405}))
+            answer = frozenset({404 if method == "GET" else 405})
+            yield Malformed("wrong method", f"{method} {path}", http(method, target_of(path, world)), answer)
 
 
 def _wrong_paths(world: World) -> Iterator[Malformed]:
@@ -124,6 +127,15 @@ def _bad_keys(world: World) -> Iterator[Malformed]:
             yield Malformed("bad key of a repeat", f"{route.path}: {key!r:.40}", data, BAD)
 
 
+def _bad_ends(world: World) -> Iterator[Malformed]:
+    """Calls that wait are ended by their key, and by nothing else."""
+    for row in OPERATIONS.values():
+        if row.path is not None and row.mutates and row.waits:
+            yield Malformed(
+                "bad key of a repeat", f"end of {row.name} without one", http("DELETE", target_of(row.path, world)), BAD
+            )
+
+
 def _bad_framing(world: World) -> Iterator[Malformed]:
     start = f"POST {API}/rollouts HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode()
     body = json.dumps({"input": 1}).encode()
@@ -171,7 +183,9 @@ def _otlp_garbage(world: World) -> Iterator[Malformed]:
         *((path, _otlp(good, path=path), 501) for path in ("/v1/metrics", "/v1/logs", "/v1/development/profiles")),
         *((f"{method} /v1/traces", http(method, "/v1/traces"), 405) for method in ("GET", "PUT", "DELETE", "PATCH")),
     ]  # fmt: skip
-    kinds += [(f"cut at {place}", _otlp(good[:place] + b"\x0b"), 400) for place in range(0, len(good) - 4, 4)]
+    for twentieth in range(20):
+        place = len(good) * twentieth // 20
+        kinds.append((f"cut at {place}", _otlp(good[:place] + b"\x0b"), 400))
     for what, data, status in kinds:
         yield Malformed("OTLP garbage", what, data, frozenset({status}))
 
@@ -193,6 +207,6 @@ def _otlp_rejects(world: World) -> Iterator[Malformed]:
 
 
 ENVELOPES: Final = (
-    _bad_queries, _wrong_methods, _wrong_paths, _bad_encodings, _bad_headers, _bad_keys, _bad_framing, _otlp_garbage,
-    _otlp_rejects,
+    _bad_queries, _wrong_methods, _wrong_paths, _bad_encodings, _bad_headers, _bad_keys, _bad_ends, _bad_framing,
+    _otlp_garbage, _otlp_rejects,
 )  # fmt: skip

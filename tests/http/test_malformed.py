@@ -23,10 +23,12 @@ WORLD = World("ro-1", "at-1", "rs-1", "w")
 LEAST = 200
 
 
+@pytest.mark.timeout(300)
 async def test_nothing_is_written_and_nothing_is_a_fault_of_ours_over_memory():
     assert len(await check(InMemoryLightningStore(**LIMITS))) > LEAST
 
 
+@pytest.mark.timeout(300)
 async def test_nothing_is_written_and_nothing_is_a_fault_of_ours_over_redis(redis_url, namespace):
     assert len(await check(RedisLightningStore(redis_url, namespace=namespace, **LIMITS))) > LEAST
 

@@ -34,8 +34,20 @@ def redis_store(redis_url, namespace):
     return RedisLightningStore(redis_url, namespace=namespace)
 
 
+BEFORE: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@pytest.fixture(autouse=True)
+def threads_before() -> None:
+    """Those that other tests have left until they are collected."""
+    BEFORE.clear()
+    BEFORE.update(threading.enumerate())
+
+
 def server_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("lightning-store")]
+    """The threads of ours that this test has started."""
+    new = [thread for thread in threading.enumerate() if thread not in BEFORE]
+    return [thread.name for thread in new if thread.name.startswith("lightning-store")]
 
 
 def in_fork(work: Callable[[], Any]) -> Any:

@@ -20,6 +20,9 @@ CALLS = {
     "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell",
     "tempfile.mktemp", "numpy.load", "np.load",
 }  # fmt: skip
+FED_BY_PARENT = {"http/child.py", "http/processes.py"}
+"""They unpickle what comes out of a pipe into which only their own parent can write."""
+
 LOADED_BY_NAME = {"__init__.py", "runner/loading.py"}
 """Our own modules when first used; agents, named on the command line by whoever may run any program there."""
 
@@ -57,7 +60,8 @@ def objections(source, name="module.py"):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_source_runs_no_text_as_code(name):
-    assert objections(SOURCES[name].read_text(), name) == []
+    found = objections(SOURCES[name].read_text(), name)
+    assert [each for each in found if each[1] != "import pickle" or name not in FED_BY_PARENT] == []
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ class FaultyStore(ForwardingStore):
         errors: By operation, what its calls raise instead of being passed on; a function may decide per call.
         gates: By operation, what its calls wait for first, however long that takes.
         calls: How often each operation was called.
+        under_way: How many calls of each operation the other store has now.
     """
 
     def __init__(self, store: LightningStore) -> None:
@@ -24,6 +25,7 @@ class FaultyStore(ForwardingStore):
         self.errors: dict[str, Exception | Callable[[dict[str, Any]], Exception | None]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.calls: Counter[str] = Counter()
+        self.under_way: Counter[str] = Counter()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -38,4 +40,8 @@ class FaultyStore(ForwardingStore):
         gate = self.gates.get(operation.name)
         while gate is not None and not gate.is_set():  # noqa: ASYNC110 - gates are opened from other loops
             await asyncio.sleep(0.005)
-        return await getattr(self.store, operation.name)(**arguments)
+        self.under_way[operation.name] += 1
+        try:
+            return await getattr(self.store, operation.name)(**arguments)
+        finally:
+            self.under_way[operation.name] -= 1

@@ -1,16 +1,21 @@
 """One real HTTP server for all tests of a process: each test's application lies under a path of its own."""
 
 import asyncio
+import json
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import aiohttp
 import uvicorn
+from yarl import URL
 
 from lightning_store.contract import LightningStore
 from lightning_store.http.app import build_app
 from lightning_store.http.client import LightningStoreClient
+from lightning_store.http.protocol import PREFIX
 from tests.support.until import wait_until
 
 T = TypeVar("T")
@@ -92,11 +97,16 @@ class ServedStore(LightningStoreClient):
     def __init__(self, store: LightningStore, **options: Any) -> None:
         self.store = store
         self._served_by = shared_server()
-        app = build_app(store, **{"orphan_seconds": 0.3, **options})
-        super().__init__(self._served_by.mount(app))
+        self._app = build_app(store, **{"orphan_seconds": 0.3, **options})
+        super().__init__(self._served_by.mount(self._app))
+
+    def end_waits(self) -> None:
+        """What a server does when it stops."""
+        self._served_by.loop.call_soon_threadsafe(self._app.state.shutdown.set)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in {"store", "_served_by"}}
+        here = {"store", "_served_by", "_app"}
+        return {name: value for name, value in super().__getstate__().items() if name not in here}
 
     async def close(self) -> None:
         """Close the client, and the store where it is used."""
@@ -104,3 +114,48 @@ class ServedStore(LightningStoreClient):
         close: Any = getattr(getattr(self, "store", None), "close", None)
         if close is not None:
             await self._served_by.run(close())
+
+
+class Raw:
+    """Requests as they are, to one application: what a client other than ours sends and gets.
+
+    Attributes:
+        url: Of the server, without the prefix of the API.
+    """
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url
+        self._session = session
+
+    async def __call__(
+        self, method: str, path: str, body: Any = None, *, data: bytes | None = None, headers: Any = None
+    ) -> tuple[int, Any]:
+        """Status and body of an answer; paths are below the prefix, and sent as they are."""
+        answer = await self.whole(method, path, body, data=data, headers=headers)
+        return answer.status, answer.json
+
+    async def whole(
+        self, method: str, path: str, body: Any = None, *, data: bytes | None = None, headers: Any = None
+    ) -> "RawAnswer":
+        """The same with its headers and the body as it came."""
+        target = URL(self.url + PREFIX + path, encoded=True)
+        async with self._session.request(method, target, json=body, data=data, headers=headers) as response:
+            return RawAnswer(response.status, response.headers, await response.read())
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """One answer."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, read strictly; None when there is none."""
+
+        def refuse(text: str) -> None:
+            raise AssertionError(f"{text} is no JSON")
+
+        return json.loads(self.body, parse_constant=refuse) if self.body else None

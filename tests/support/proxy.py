@@ -81,8 +81,8 @@ class Proxy:
         """Where clients connect instead of the server; with the same password."""
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
-        user, _, _ = self._target.netloc.rpartition("@")
-        return urlunsplit(self._target._replace(netloc=f"{user}@127.0.0.1:{port}"))
+        user, separator, _ = self._target.netloc.rpartition("@")
+        return urlunsplit(self._target._replace(netloc=f"{user}{separator}127.0.0.1:{port}"))
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

@@ -18,7 +18,7 @@ STORE_KINDS: Final = (
     "sqlite", "http_memory", "http_redis", "cluster", "repeated_cluster",
 )  # fmt: skip
 REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis", "http_redis"})
-WIDE: Final = frozenset({"threaded_memory", "repeated_redis", "http_redis"})
+WIDE: Final = frozenset({"threaded_memory", "threaded_redis", "repeated_redis", "http_redis"})
 """Wrappers that differ from others of the suite in little; left out where time counts."""
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")

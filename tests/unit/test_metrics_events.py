@@ -177,7 +177,8 @@ async def test_log_that_began_anew_is_followed(redis_store):
     await until(lambda: time.time() * 1000 > last + 1)  # ids are times; within a millisecond both logs have the same
     await enqueue(redis_store, 4)
     found, after, missed = await pages_after(redis_store, cursor, limit=3)
-    assert (len(found), missed) == (4, [0, 0])
+    assert (len(found), missed[-1]) == (4, 0)
+    assert missed[0] in {0, None}  # before Redis 7 it cannot be known
     await enqueue(redis_store, 1)
     found, _, missed = await pages_after(redis_store, after)
     assert (len(found), missed) == (1, [0])

@@ -11,8 +11,8 @@ from lightning_store.errors import InvalidRequestError, NotReplicatedError
 
 OLD, NEW = Named(1, True, "old", 1), Named(2, True, "new", 2)
 READING = {
-    "audit_spans", "locate_spans", "page_rollouts", "read_attempts", "read_deletable", "read_finishes", "read_queues",
-    "read_remains", "read_rewards", "read_rollouts", "read_workers",
+    "audit_spans", "locate_spans", "page_rollouts", "read_attempts", "read_deletable", "read_events", "read_finishes",
+    "read_queues", "read_remains", "read_rewards", "read_rollouts", "read_workers",
 }  # fmt: skip
 
 

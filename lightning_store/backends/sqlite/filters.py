@@ -123,11 +123,6 @@ def text_key(column: str) -> str:
     return f"ifnull({column}, '')"
 
 
-def number_key(column: str) -> str:
-    """Sorts a number: missing values as 0."""
-    return f"ifnull({column}, 0)"
-
-
 def time_key(column: str) -> str:
     """Sorts a field that ends in `_time`: missing values as later than everything."""
     return f"ifnull({column}, 9e999)"
