@@ -45,6 +45,7 @@ _CUT: Final = _header(CUT_HEADER, "1")
 _TYPE: Final = _header("content-type", JSON_TYPE)
 _KEY: Final = KEY_HEADER.lower().encode()
 _TRY: Final = TRY_HEADER.lower().encode()
+_TRY_DIGITS: Final = 9
 _NOT_FOUND: Final = b'{"detail":"Not Found"}'
 _NOT_ALLOWED: Final = b'{"detail":"Method Not Allowed"}'
 _HEALTH: Final = "/health"
@@ -150,8 +151,13 @@ def _call(route: Route, arguments: dict[str, Any], scope: Scope, headers: Mappin
     if token is None:
         return Call(route.codec, arguments)
     target = f"{scope['method']} {_path(scope).removeprefix(PREFIX)}"
-    tries = headers.get(_TRY, b"1")
-    return Call(route.codec, arguments, _identity(scope, target, token), token, int(tries) if tries.isdigit() else 1)
+    return Call(route.codec, arguments, _identity(scope, target, token), token, _tries(headers))
+
+
+def _tries(headers: Mapping[bytes, bytes]) -> int:
+    """Which try it is, as the caller says; the first one if what it says is no such number."""
+    text = headers.get(_TRY, b"1")
+    return int(text) if text.isdigit() and len(text) <= _TRY_DIGITS else 1
 
 
 def _identity(scope: Scope, target: str, token: str) -> str:

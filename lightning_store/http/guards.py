@@ -48,14 +48,22 @@ class Authentication:
         await self._app(scope, receive, send)
 
     def _check_local(self, headers: Headers) -> None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _host_in(f"//{headers.get('host', '')}")
         origin = headers.get("origin")
         is_ours = origin is None or origin in self._origins or "*" in self._origins
-        if not (self._is_here(host) and (is_ours or self._is_here(urlsplit(str(origin)).hostname or ""))):
+        if not (self._is_here(host) and (is_ours or self._is_here(_host_in(str(origin))))):
             raise forbidden("without tokens this server answers programs and pages of its own machine only")
 
     def _is_here(self, host: str) -> bool:
         return is_loopback(host) or host.lower() in self._hosts
+
+
+def _host_in(url: str) -> str:
+    """The host that a URL names; none if it is no URL."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # brackets that hold no address
+        return ""
 
 
 def _token_in(headers: Headers) -> str:

@@ -251,6 +251,7 @@ class ServerProcesses:
         except Exception as error:
             raise LightningStoreError(f"the store cannot be sent to another process: {error}") from error
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.started.set_running_or_notify_cancel()  # who waits for it may be cancelled, which must not end the start
         self._plan, self._listener, self._workers = plan, listener, workers
         self._loop = asyncio.new_event_loop()
         self._supervisor: Supervisor | None = None

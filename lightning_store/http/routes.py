@@ -96,7 +96,7 @@ class Routes:
             empty_ids: Whether nothing between two slashes, or after the last one, is an id.
         """
         parts = _parts(raw_path)
-        if not empty_ids and "" in parts:
+        if (not empty_ids and "" in parts) or not _is_text(raw_path):
             return _NOTHING
         allowed: set[str] = set()
         ids = self._find(self._root, parts, 0, method, allowed)
@@ -120,6 +120,15 @@ class Routes:
                 id = parts[place]
                 found[1].insert(0, unquote(id, errors="surrogatepass") if "%" in id else id)
         return found
+
+
+def _is_text(raw_path: str) -> bool:
+    """Whether the escapes are of UTF-8 text; no id is anything else."""
+    try:
+        unquote(raw_path, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _parts(path: str) -> list[str]:

@@ -178,8 +178,15 @@ class Sender:
             timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=self._patience.connect_seconds),
         ) as response:
             body = await response.read()
-            self.is_ours = API_HEADER in response.headers
+            self._learn(response.status, response.headers)
             return Answer(response.status, body, response.headers)
+
+    def _learn(self, status: int, headers: Mapping[str, str]) -> None:
+        """Whose server it is. A refusal without our header does not tell: a proxy or guard may have sent it."""
+        if API_HEADER in headers:
+            self.is_ours = True
+        elif status in _SUCCESS:
+            self.is_ours = False
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:

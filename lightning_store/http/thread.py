@@ -32,6 +32,7 @@ class ServerThread:
             InvalidRequestError: The certificate cannot be read.
         """
         self.started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.started.set_running_or_notify_cancel()  # who waits for it may be cancelled, which must not end the start
         self._listener = listener
         self._service = Service(plan, listener, lambda: self.started.set_result(None))
         self._thread = threading.Thread(target=self._run, name="lightning-store-server", daemon=True)

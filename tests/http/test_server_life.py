@@ -79,6 +79,18 @@ class TestStartAndStop:
         await server.close()
         assert server_threads() == []
 
+    async def test_start_whose_caller_was_cancelled_has_ended_when_that_is_told(self):
+        server = LightningStoreServer(InMemoryLightningStore())
+        starting = asyncio.create_task(server.start())
+        await asyncio.sleep(0)  # it begins, and waits for the thread
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert server_threads() == []
+        async with server:
+            assert (await ask(server.url, "/health")).status == 200
+        await server.close()
+
     async def test_can_be_repeated_and_the_port_stays(self):
         server = LightningStoreServer(InMemoryLightningStore())
         ports = set()

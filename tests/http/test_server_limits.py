@@ -17,7 +17,7 @@ from lightning_store.http.bodies import check_json
 from lightning_store.http.refusals import Refused
 from lightning_store.http.server import LightningStoreServer
 from tests.support.factories import requests_for
-from tests.support.serving import Reply, ask, connect, read_to_end, send_raw
+from tests.support.serving import TOKEN_OF, TOKENS, Reply, ask, connect, read_to_end, send_raw
 from tests.support.until import until
 
 ENQUEUE = "/v1/agl/queues/rollouts/enqueue"
@@ -477,6 +477,29 @@ class TestSlowClients:
             assert is_refusal(await enqueue(server, io.BytesIO(task_of(3_000_000))), 413)
 
 
+async def test_bodies_of_strangers_take_no_room_of_others(make_server):
+    server = await make_server(tokens=TOKENS, max_body_bytes=20 * KIB, max_buffered_bytes=20 * KIB)
+    paths = ("/docs", "/openapi.json", "/v1/agl/health")
+    writers = []
+    for path in paths:
+        reader, writer = await connect(server.url)
+        writers.append(writer)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n"
+        writer.write(head.encode() + b" " * 10_000)
+        assert b" 405 " in await reader.readline(), "the rest of the body was not waited for"
+    reply = await ask(server.url, ENQUEUE, data=task_of(15 * KIB), token=TOKEN_OF["admin"])
+    assert reply.status == 201
+    for writer in writers:
+        writer.close()
+
+
+@pytest.mark.parametrize("tries", ["9" * 5000, "-1", "x", ""], ids=["long", "negative", "word", "empty"])
+async def test_number_of_a_try_that_is_none_is_the_first(make_server, tries):
+    server = await make_server()
+    headers = {"Idempotency-Key": "a" * 32, "X-Lightning-Store-Try": tries}
+    assert (await ask(server.url, ENQUEUE, data=task_of(100), headers=headers)).status == 201
+
+
 async def test_garbage_is_refused_and_the_server_lives(make_server):
     server = await make_server()
     for data in (
@@ -486,6 +509,9 @@ async def test_garbage_is_refused_and_the_server_lives(make_server):
         b"POST /v1/agl/rollouts HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/agl/rollouts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
         b"POST /v1/agl/rollouts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"GET /v1/agl/rollouts/%FF HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /v1/agl/rollouts HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n",
+        b"GET /v1/agl/rollouts HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\nConnection: close\r\n\r\n",
         b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
         b"GET http://evil.example/v1/agl/statistics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
     ):

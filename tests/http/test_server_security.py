@@ -152,6 +152,30 @@ class TestTokens:
             assert token not in shown
 
 
+async def test_client_that_was_refused_still_knows_whose_server_it_is(make_server, tmp_path):
+    """Or it would treat the next call as one to Agent Lightning's server, which has no such operation."""
+    file = tmp_path / "tokens"
+    old, new = TOKEN_OF["admin"], "another-token-0123456789"
+    file.write_text(f"admin {old}\n")
+    server = await make_server(tokens=Tokens(file=file))
+    client = LightningStoreClient(server.url, token=old)
+    try:
+        claimed = await client.start_rollout(1, worker_id="w")
+        file.write_text(f"admin {new}\n")
+        await until(lambda: _is_unknown(server.url, old))
+        with pytest.raises(AccessDeniedError):
+            await client.statistics()
+        file.write_text(f"admin {old}\n")
+        await until(lambda: _is_unknown(server.url, new))
+        await client.renew("w", [(claimed.rollout_id, claimed.attempt.attempt_id)])
+    finally:
+        await client.close()
+
+
+async def _is_unknown(url: str, token: str) -> bool:
+    return (await ask(url, "/v1/agl/statistics", token=token)).status == 401
+
+
 class TestWithoutTokens:
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "store.example"])
     def test_only_loopback_is_listened_on(self, host):
