@@ -67,15 +67,25 @@ class ServedStore(ForwardingStore):
             AccessDeniedError: The caller's role does not allow it.
             StoreUnavailableError: It would wait, and as many wait as may.
         """
+        request = self.check(operation)
+        if _may_wait(operation, arguments):
+            self._count_as_waiting(request)
+        return await getattr(self.store, operation.name)(**arguments)
+
+    @staticmethod
+    def check(operation: Operation) -> Request:
+        """The request that is being answered, whose caller may have the operation.
+
+        Raises:
+            AccessDeniedError: The caller's role does not allow it.
+        """
         request = REQUEST.get()
         role = None if request is None else request.role
         if request is None or role is None or not allows(role, operation.role):
             raise AccessDeniedError(
                 f"{operation.name} needs a token with the role {operation.role}, got {role or 'none'}"
             )
-        if _may_wait(operation, arguments):
-            self._count_as_waiting(request)
-        return await getattr(self.store, operation.name)(**arguments)
+        return request
 
     def _count_as_waiting(self, request: Request) -> None:
         """Count a request among those that wait, from now to its end."""

@@ -1,7 +1,9 @@
 """The routes of OTLP/HTTP: traces are taken, other signals are not."""
 
+import asyncio
 import gzip
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -37,16 +39,24 @@ _OFF_LOOP_BYTES: Final = 64 << 10
 """Requests from this size on are converted in a thread: they take about 5 ms, and the way there 0.1 ms."""
 
 
-def otlp_routes(store: LightningStore, *, max_body_bytes: int = MAX_BODY_BYTES) -> list[Route]:
+_CONVERSIONS_AT_ONCE: Final = 2
+"""A message takes many times the memory of a body that is written to be small."""
+
+
+def otlp_routes(
+    store: LightningStore, *, max_body_bytes: int = MAX_BODY_BYTES, admit: Callable[[], object] = lambda: None
+) -> list[Route]:
     """Routes that take OTLP traces into a store, and say of other signals that they are not taken.
 
     Args:
         store: Where spans go.
         max_body_bytes: Most bytes of a request, packed and unpacked.
+        admit: Called before a body is read; raises a LightningStoreError where the caller may not send spans.
     """
+    turns = asyncio.Semaphore(_CONVERSIONS_AT_ONCE)
 
     async def traces(request: Request) -> Response:
-        answer = await _answer_traces(store, request, max_body_bytes)
+        answer = await _answer_traces(store, request, max_body_bytes, admit, turns)
         if _takes_gzip(request):
             _pack(answer)
         return answer
@@ -60,18 +70,28 @@ def otlp_routes(store: LightningStore, *, max_body_bytes: int = MAX_BODY_BYTES) 
     ]
 
 
-async def _answer_traces(store: LightningStore, request: Request, max_body_bytes: int) -> Response:
+async def _answer_traces(
+    store: LightningStore,
+    request: Request,
+    max_body_bytes: int,
+    admit: Callable[[], object],
+    turns: asyncio.Semaphore,
+) -> Response:
     content_type = request.headers.get("content-type", "")
     encoding = encoding_of(content_type)
     if encoding is None:
         return _error(PROTOBUF, 400, f"Unsupported Content-Type {content_type!r:.100}, expected {_TAKEN}")
     try:
+        admit()
         body = await read_body(request.stream(), request.headers, max_body_bytes)
-        incoming, unattributed = await _converted(encoding, body)
+        async with turns:
+            incoming, unattributed = await _converted(encoding, body)
     except tuple(_BODY_ERRORS) as error:
         return _error(encoding, _BODY_ERRORS[type(error)], str(error))
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
+    except LightningStoreError as error:
+        return _store_error(encoding, error)
     try:
         rejections = await store_spans(store, incoming, unattributed)
     except LightningStoreError as error:

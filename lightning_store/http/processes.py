@@ -35,6 +35,9 @@ HEALTHY_SECONDS: Final = 10.0
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 15.0
+MOST_FALSE_STARTS: Final = 3
+"""After so many ends before its first answer, a process cannot start: trying again would hide why."""
+
 KILL_SECONDS: Final = 10.0
 """After the drain: then a process that still runs is killed."""
 
@@ -139,10 +142,12 @@ class Supervisor:
     async def _keep(self, number: int) -> None:
         """Have one process running until all are told to stop."""
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        false_starts = 0
         while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run_one(number)
-            if self._stopping.is_set() or code == ExitCode.USAGE:
+            false_starts += number in self._not_ready
+            if self._stopping.is_set() or code == ExitCode.USAGE or false_starts == MOST_FALSE_STARTS:
                 self._codes.append(code)
                 self.stop()
                 return

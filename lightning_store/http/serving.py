@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -28,6 +29,7 @@ from lightning_store.http.refusals import Refusals
 from lightning_store.http.scraping import Scraping
 from lightning_store.http.tokens import Tokens
 from lightning_store.metrics.server import ServerMetrics
+from lightning_store.operations import OPERATIONS
 from lightning_store.threaded import LightningStoreThreaded
 
 logger = logging.getLogger("lightning_store")
@@ -71,7 +73,8 @@ def assemble(plan: Plan) -> Assembled:
         wait_limit_seconds=options.wait_limit_seconds,
         answer_seconds=options.answer_seconds,
     )
-    api.router.routes.extend(otlp_routes(served, max_body_bytes=options.max_body_bytes))
+    may_send = partial(served.check, OPERATIONS["add_many_spans"])
+    api.router.routes.extend(otlp_routes(served, max_body_bytes=options.max_body_bytes, admit=may_send))
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)
     app = Scraping(app, metrics)

@@ -34,6 +34,17 @@ def redis_store(redis_url, namespace):
     return RedisLightningStore(redis_url, namespace=namespace)
 
 
+class Unreadable(RedisLightningStore):
+    """It can be sent to another process, and cannot be read there."""
+
+    def __reduce__(self) -> Any:
+        return _fail, ()
+
+
+def _fail() -> None:
+    raise RuntimeError("not here")
+
+
 BEFORE: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
@@ -449,6 +460,13 @@ class TestProcessesOfItsOwn:
     def test_need_a_store_that_can_be_shared(self, options):
         with pytest.raises(InvalidRequestError, match="in the memory of one process"):
             LightningStoreServer(InMemoryLightningStore(), **options)
+
+    async def test_that_never_come_to_life_are_given_up(self, redis_url, namespace):
+        server = LightningStoreServer(Unreadable(redis_url, namespace=namespace), launch="process")
+        with pytest.raises(LightningStoreError, match="ended with exit code"):
+            await server.start()
+        assert not server.is_running
+        await server.close()
 
     async def test_that_cannot_start_say_so(self, redis_store, tmp_path):
         (tmp_path / "cert.pem").write_text("none")

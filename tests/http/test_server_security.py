@@ -88,6 +88,12 @@ class TestTokens:
             reply = await ask(server.url, "/v1/agl/statistics", token=TOKEN_OF[role])
             assert reply.json["total_rollouts"] == 1
 
+    async def test_sender_of_spans_is_asked_for_its_role_before_its_body_is_read(self, server):
+        for role, status in (("read", 403), ("runner", 200)):
+            headers = {"Content-Type": "application/x-protobuf"}
+            reply = await ask(server.url, "/v1/traces", method="POST", token=TOKEN_OF[role], headers=headers)
+            assert reply.status == status
+
     async def test_client_raises_the_class_for_it(self, server):
         client = LightningStoreClient(server.url, token=TOKEN_OF["runner"])
         with pytest.raises(AccessDeniedError, match="needs a token with the role admin, got runner"):
