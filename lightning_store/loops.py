@@ -71,9 +71,10 @@ def hang_up(transport: Any) -> None:
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     if below is not None:
         hang_up(below)  # first: Python 3.10 does not take the one above for closed when this one complains
-    sock = getattr(transport, "_sock", None)
-    with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
-        getattr(transport, "abort", transport.close)()  # a stand-in for a server may have no socket to cut
+    sock, abort = getattr(transport, "_sock", None), getattr(transport, "abort", None)
+    if abort is not None:  # the transport of a fake server has nothing to end
+        with suppress(RuntimeError):  # it marks itself as closing before it finds out that the loop is closed
+            abort()
     if sock is not None:
         transport._sock = None  # noqa: SLF001 - or it complains when it is collected
         sock.close()

@@ -83,7 +83,8 @@ async def test_closing_ends_all_waits_with_what_there_is(make):
         store.completions(timeout=LATER),
     )
     producer = asyncio.create_task(store.enqueue_rollout("no room", queue="full", timeout=LATER))
-    await asyncio.wait([producer], timeout=0.2)
+    board = store._board
+    await until(lambda: all((board._claims, board._watched, board._followers, board._producers)))
 
     await store.close()
 
