@@ -1,5 +1,6 @@
 """Hosts and ports in the URLs of several servers: `redis+cluster://user:password@host:port,host:port/0?options`."""
 
+from ipaddress import ip_address
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ CLUSTER: Final = "+cluster"
 URL_VARIABLE: Final = "LIGHTNING_STORE_URL"
 NAMESPACE_VARIABLE: Final = "LIGHTNING_STORE_NAMESPACE"
 DEFAULT_NAMESPACE: Final = "default"
+_LOCAL_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 CLUSTER_SCHEMES: Final = ("redis+cluster", "rediss+cluster")
 
 
@@ -66,3 +68,13 @@ def _parts(url: str) -> tuple[str, str, str, str]:
     end = next((at for at, char in enumerate(rest) if char in "/?#"), len(rest))
     credentials, separator, hosts = rest[:end].rpartition("@")
     return scheme, credentials + separator, hosts, rest[end:]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine's own loopback."""
+    if host.lower() in _LOCAL_NAMES:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -8,11 +8,11 @@ import ssl
 import urllib.error
 import urllib.request
 from contextlib import closing
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from lightning_store.addresses import is_loopback
 from lightning_store.connect import TOKEN_VARIABLE, sqlite_path
 from lightning_store.doctor_checks import Finding
 
@@ -111,23 +111,16 @@ def _tls(url: str) -> ssl.SSLContext | None:
 def _transport(url: str) -> Finding:
     if url.startswith("https:"):
         return Finding("transport", "ok", "encrypted")
-    if _is_loopback(urlsplit(url).hostname or ""):
+    if is_loopback(urlsplit(url).hostname or ""):
         return Finding("transport", "ok", "not encrypted, and does not leave this machine")
     why = "whoever sees the traffic sees tasks, spans and the token"
     return Finding("transport", "warning", "not encrypted", why, "lightning-store serve --tls-cert ... --tls-key ...")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _token(url: str) -> Finding:
     if os.environ.get(TOKEN_VARIABLE):
         return Finding("token", "ok", "the server takes it")
-    if _is_loopback(urlsplit(url).hostname or ""):
+    if is_loopback(urlsplit(url).hostname or ""):
         return Finding("token", "ok", "none is needed")
     why = "whoever reaches the server can do everything"
     return Finding("token", "warning", "the server asks for none", why, "lightning-store serve --tokens-file FILE")

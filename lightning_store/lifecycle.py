@@ -19,6 +19,7 @@ from lightning_store.records import (
     LeaseState,
     Rollout,
     RolloutStatus,
+    Transition,
     Worker,
     WorkerStatus,
 )
@@ -168,6 +169,19 @@ def _expire(rollout: RolloutState, latest: AttemptState, status: AttemptStatus, 
     if rollout.record.status in ACTIVE:
         rollout = _following(rollout, latest, now)
     return Step(rollout, latest, cause, rollout.record.config.retry_delay_seconds)
+
+
+def transition_of(rollout: Rollout, ended: Attempt, late_seconds: float) -> Transition:
+    """What is told of an attempt that was ended because it was late."""
+    return Transition(
+        rollout_id=rollout.rollout_id,
+        attempt_id=ended.attempt_id,
+        worker_id=ended.worker_id or None,
+        attempt_status=ended.status,
+        rollout_status=rollout.status,
+        cause=ended.cause or "timeout",
+        late_seconds=late_seconds,
+    )
 
 
 # -- statuses ----------------------------------------------------------------------------------------------------------

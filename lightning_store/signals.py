@@ -6,9 +6,12 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lightning_store.exits import ExitCode
+
+if TYPE_CHECKING:
+    import asyncio
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_EXIT_BASE: Final = 128
@@ -92,3 +95,13 @@ class LastResort:
             code = ExitCode.OK
         finally:
             os._exit(code)
+
+
+def terminate(process: "asyncio.subprocess.Process") -> None:
+    """Send SIGTERM, whatever came: SIGINT would show tracebacks of processes that are still starting.
+
+    Not by the method for it: that looks first whether the process has ended, and takes its exit code from asyncio then.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)

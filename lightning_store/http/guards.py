@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lightning_store.addresses import is_loopback
 from lightning_store.http.access import REQUEST, Places, Request, leave
 from lightning_store.http.app import CALLER
-from lightning_store.http.options import ServerOptions, is_loopback
+from lightning_store.http.options import ServerOptions
 from lightning_store.http.refusals import bad_request, forbidden, overloaded, unauthorized
 from lightning_store.http.tokens import Tokens
 

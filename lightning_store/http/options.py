@@ -1,15 +1,14 @@
 """What a server can be told, and the limits that it keeps."""
 
-import ipaddress
 from dataclasses import dataclass, fields
 from typing import Final
 
+from lightning_store.addresses import is_loopback
 from lightning_store.errors import InvalidRequestError
 
 DEFAULT_PORT: Final = 4747
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
-_LOCAL_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 _MAY_BE_NONE: Final = frozenset({"public_url", "tls_cert", "tls_key", "tls_client_ca"})
 _FROM_ZERO: Final = frozenset({"port", "drain_seconds"})
@@ -111,16 +110,6 @@ class ServerOptions:
         host = _ANY.get(self.host, self.host)
         scheme = "http" if self.tls_cert is None else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine's own loopback."""
-    if host.lower() in _LOCAL_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check(name: str, value: object, default: object) -> None:

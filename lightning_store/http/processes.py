@@ -26,7 +26,7 @@ from lightning_store.http.listening import tls_context
 from lightning_store.http.serving import Plan
 from lightning_store.metrics.server import SharedFolder
 from lightning_store.patience import Backoff
-from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS
+from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS, terminate
 
 logger = logging.getLogger("lightning_store")
 
@@ -121,13 +121,13 @@ class Supervisor:
         self._stopping.set()
         self._listener.close()  # or who connects now would wait for as long as the last process drains
         for process in self._running:
-            _terminate(process)
+            terminate(process)
 
     def _on_signal(self, number: int) -> None:
         self._signals.append(number)
         if self._stopping.is_set():
             for process in self._running:
-                _terminate(process)  # the second one ends it at once
+                terminate(process)  # the second one ends it at once
         else:
             self.stop()
 
@@ -193,7 +193,7 @@ class Supervisor:
 
     async def _until_its_end(self, number: int, process: asyncio.subprocess.Process) -> int:
         if self._stopping.is_set():  # it came between the start and now
-            _terminate(process)
+            terminate(process)
         hearing = asyncio.ensure_future(self._hear(number, process))
         end = asyncio.ensure_future(process.wait())
         stop = asyncio.ensure_future(self._stopping.wait())
@@ -217,16 +217,6 @@ class Supervisor:
                 self._not_ready.discard(number)
                 if not self._not_ready:
                     self._has_started()
-
-
-def _terminate(process: asyncio.subprocess.Process) -> None:
-    """Send SIGTERM, whatever came: SIGINT would show tracebacks of processes that are still starting.
-
-    Not by the method for it: that looks first whether the process has ended, and takes its exit code from asyncio then.
-    """
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
 
 
 def _tell(writing: int, order: Order) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from lightning_store.exits import ExitCode
 from lightning_store.patience import Backoff
 from lightning_store.runner.options import RunnerOptions
-from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS
+from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS, terminate
 
 logger = logging.getLogger("lightning_store")
 
@@ -76,7 +76,7 @@ class _Parent:
         self._signals.append(number)
         self._stopping.set()
         for process in self._running:
-            process.terminate()  # whatever came: SIGINT would show tracebacks of processes that are still starting
+            terminate(process)
 
     async def _keep(self, number: int) -> None:
         """Have one process running until it ends by itself, or all are told to stop."""
@@ -125,7 +125,7 @@ class _Parent:
 
     async def _until_its_end(self, process: asyncio.subprocess.Process) -> int:
         if self._signals:  # it came between the start and now
-            process.terminate()
+            terminate(process)
         end = asyncio.ensure_future(process.wait())
         stop = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait({end, stop}, return_when=asyncio.FIRST_COMPLETED)

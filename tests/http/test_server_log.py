@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from lightning_store import InMemoryLightningStore, RedisLightningStore
+from lightning_store import RedisLightningStore
 from lightning_store.http import probes
-from lightning_store.http.server import LightningStoreServer
 from tests.support.serving import TOKEN_OF, TOKENS, ask, connect
 from tests.support.until import until
 
@@ -16,20 +15,6 @@ LINE = re.compile(
     r"method=(?P<method>\S+) path=(?P<path>\S+) status=(?P<status>\S+) ms=(?P<ms>[\d.]+) bytes_in=(?P<bytes_in>\d+) "
     r"bytes_out=(?P<bytes_out>\d+) role=(?P<role>\S+) client=(?P<client>\S+) request=(?P<request>\S+)"
 )
-
-
-@pytest.fixture
-async def make_server():
-    servers = []
-
-    async def make(store=None, **options) -> LightningStoreServer:
-        servers.append(LightningStoreServer(store or InMemoryLightningStore(), **options))
-        await servers[-1].start()
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        await server.close()
 
 
 @pytest.fixture

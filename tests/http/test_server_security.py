@@ -25,20 +25,6 @@ from tests.support.until import until
 
 
 @pytest.fixture
-async def make_server():
-    servers = []
-
-    async def make(store=None, **options) -> LightningStoreServer:
-        servers.append(LightningStoreServer(store or InMemoryLightningStore(), **options))
-        await servers[-1].start()
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        await server.close()
-
-
-@pytest.fixture
 async def server(make_server):
     return await make_server(tokens=TOKENS)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lightning_store.addresses import is_loopback
 from lightning_store.errors import InvalidRequestError
-from lightning_store.http.options import ServerOptions, is_loopback
+from lightning_store.http.options import ServerOptions
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "server.md"
 UNITS = {"MiB": 1024 * 1024, "KiB": 1024, "s": 1, "levels": 1, "": 1}

@@ -326,12 +326,4 @@ class MemoryState:
         self.apply(stored, settled.step, now)
         ended = settled.step.attempt.record
         self.update_worker_of(ended, now)
-        return Transition(
-            rollout_id=stored.id,
-            attempt_id=ended.attempt_id,
-            worker_id=ended.worker_id or None,
-            attempt_status=ended.status,
-            rollout_status=stored.record.status,
-            cause=ended.cause or "timeout",
-            late_seconds=settled.late_seconds,
-        )
+        return lifecycle.transition_of(stored.record, ended, settled.late_seconds)
