@@ -33,7 +33,7 @@ test: $(READY) ## run the fast tests, real Redis included (ARGS="-k name" choose
 test-agentlightning: $(AGL)/.ready ## run the tests with the real Agent Lightning 0.3, in an environment of its own
 	$(AGL)/bin/python -m pytest -n $(WORKERS) --maxprocesses=2 tests/agentlightning $(ARGS)
 
-coverage: $(READY) ## the same and the Clusters, and fail below the floor of branch coverage
+coverage: $(READY) ## the same, the wide run and the Clusters, and fail below the floor of branch coverage
 	$(PYTEST) $(XDIST) -m "not faults and not slow" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 demo: $(READY) ## watch a distributed learning loop (REDIS_URL=redis://... uses that Redis)

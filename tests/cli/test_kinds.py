@@ -10,6 +10,8 @@ import pytest
 from tests.support.command_line import CommandLine
 from tests.support.places import on_places
 
+pytestmark = pytest.mark.wide
+
 ONCE = (
     ["status"], ["audit"], ["doctor"], ["enqueue", "-"], ["rollouts", "list"], ["wait", "--all"],
     ["rollouts", "prune", "--keep-latest", "1"], ["consumers", "list"],

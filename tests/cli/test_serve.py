@@ -17,6 +17,8 @@ from tests.support.command_line import ROOT, CommandLine, run_process, start_pro
 from tests.support.processes import all_command_lines, is_gone, wait_until, wait_until_gone
 from tests.support.serving import TOKEN_OF, ask
 
+pytestmark = pytest.mark.wide
+
 Start = Callable[..., "subprocess.Popen[str]"]
 DEQUEUE = "/v1/agl/queues/rollouts/dequeue"
 

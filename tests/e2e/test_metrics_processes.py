@@ -20,6 +20,8 @@ from tests.support.scraping import OPENMETRICS, page_of, scrape, scrape_text
 from tests.support.shipped_redis import free_port
 from tests.support.until import until, wait_until
 
+pytestmark = pytest.mark.wide
+
 RETRIED = RolloutConfig(max_attempts=2, retry_condition=["failed"])
 TIMED = RolloutConfig(timeout_seconds=0.5)
 PORT = {"daemon": re.compile(r"started .*port=(\d+)"), "runner": re.compile(r"metrics at http://127\.0\.0\.1:(\d+)/")}

@@ -26,6 +26,8 @@ from tests.support.processes import is_gone
 from tests.support.serving import TOKENS, ask, connect, read_to_end
 from tests.support.until import AT_ONCE, until
 
+pytestmark = pytest.mark.wide
+
 FORK = multiprocessing.get_context("fork")
 
 

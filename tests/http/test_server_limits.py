@@ -20,6 +20,8 @@ from tests.support.factories import requests_for
 from tests.support.serving import TOKEN_OF, TOKENS, Reply, ask, connect, read_to_end, send_raw
 from tests.support.until import until
 
+pytestmark = pytest.mark.wide
+
 ENQUEUE = "/v1/agl/queues/rollouts/enqueue"
 DEQUEUE = "/v1/agl/queues/rollouts/dequeue"
 KIB = 1024

@@ -18,8 +18,8 @@ STORE_KINDS: Final = (
     "sqlite", "http_memory", "http_redis", "cluster", "repeated_cluster",
 )  # fmt: skip
 REAL_REDIS: Final = frozenset({"redis", "threaded_redis", "repeated_redis", "http_redis"})
-WIDE: Final = frozenset({"threaded_memory", "threaded_redis", "repeated_redis", "http_redis"})
-"""Wrappers that differ from others of the suite in little; left out where time counts."""
+WIDE: Final = frozenset({"fakeredis", "threaded_memory", "threaded_redis", "repeated_redis", "http_redis"})
+"""Stores that differ from others of the suite in little; left out where time counts."""
 ON_CLUSTER: Final = frozenset({"cluster", "repeated_cluster"})
 ON_REDIS: Final = ("redis", "fakeredis", "threaded_redis", "cluster")
 IN_PROCESS: Final = frozenset({"memory", "threaded_memory", "http_memory"})
