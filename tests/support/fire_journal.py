@@ -11,6 +11,11 @@ PENDING: Final = object()
 """In place of an answer: the process was killed before it got, or noted, one."""
 
 
+def own_id(task: str) -> str:
+    """The id of a task's rollout where the caller chooses it."""
+    return task.replace("/", ".")
+
+
 class Journal:
     """One process's journal; each line is with the operating system before anything else happens."""
 

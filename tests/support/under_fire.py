@@ -16,7 +16,7 @@ from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.errors import NotFoundError
 from lightning_store.records import AttemptedRollout, EnqueueRolloutRequest, RolloutConfig
 from tests.support.factories import make_span
-from tests.support.fire_journal import Journal
+from tests.support.fire_journal import Journal, own_id
 
 PROCESSES: Final = 4
 HANDS: Final = 2
@@ -71,7 +71,7 @@ class Hand:
         requests = [
             EnqueueRolloutRequest(
                 input={"task": task, "text": LARGE if large else ""}, config=CONFIG,
-                rollout_id=task.replace("/", ".") if own else None,
+                rollout_id=own_id(task) if own else None,
             )
             for task in tasks
         ]  # fmt: skip
