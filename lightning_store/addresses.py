@@ -1,11 +1,14 @@
 """Hosts and ports in the URLs of several servers: `redis+cluster://user:password@host:port,host:port/0?options`."""
 
 from ipaddress import ip_address
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 Address: TypeAlias = tuple[str, int]
 """A server's host and port."""
+
+StoreKind: TypeAlias = Literal["redis", "sqlite", "http", "memory"]
+"""What a store lies on, as its URL says."""
 
 DEFAULT_PORT: Final = 6379
 CLUSTER: Final = "+cluster"

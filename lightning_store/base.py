@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from lightning_store.addresses import StoreKind
 from lightning_store.admission import MaxQueued, QueueLimits
 from lightning_store.clock import IdSource, RandomIds
 from lightning_store.contract import DEFAULT_QUEUES, LightningStore
@@ -30,7 +31,13 @@ logger = logging.getLogger("lightning_store")
 
 
 class BaseStore(LightningStore):
-    """What the backends share. A backend implements the bulk operations and every operation not found here."""
+    """What the backends share. A backend implements the bulk operations and every operation not found here.
+
+    Attributes:
+        kind: What the store lies on.
+    """
+
+    kind: ClassVar[StoreKind]
 
     _observer: StoreObserver = UNOBSERVED
 
@@ -65,6 +72,10 @@ class BaseStore(LightningStore):
             UnsupportedOperationError: This store cannot tell.
         """
         raise UnsupportedOperationError(f"{type(self).__name__} does not tell its memory")
+
+    async def file_sizes(self) -> Mapping[str, int]:
+        """Bytes of the files that the store is in, by what they hold; empty when it is in none."""
+        return {}
 
     def _uptime(self) -> float:
         """Seconds since the object was made; grows with every call, however coarse the clock."""

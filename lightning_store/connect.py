@@ -3,17 +3,15 @@
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from lightning_store.addresses import CLUSTER_SCHEMES, DEFAULT_NAMESPACE, cluster_addresses, is_cluster
+from lightning_store.addresses import CLUSTER_SCHEMES, DEFAULT_NAMESPACE, StoreKind, cluster_addresses, is_cluster
 from lightning_store.backends.redis.urls import SENTINEL_SCHEMES, read_url
 from lightning_store.errors import InvalidRequestError, MissingExtraError
 
 if TYPE_CHECKING:
     from lightning_store.contract import LightningStore
-
-StoreKind: TypeAlias = Literal["redis", "sqlite", "http", "memory"]
 
 _KINDS: Final[dict[str, StoreKind]] = {
     **dict.fromkeys(("redis", "rediss", "unix", *SENTINEL_SCHEMES, *CLUSTER_SCHEMES), "redis"),

@@ -1,8 +1,10 @@
 """The metrics of the healthcheck daemon: of its own work, and of the whole namespace."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -10,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from lightning_store.addresses import StoreKind
 from lightning_store.base import BaseStore
 from lightning_store.contract import LightningStore
 from lightning_store.errors import UnsupportedOperationError
@@ -20,6 +23,8 @@ from lightning_store.metrics.namespace import NamespaceMetrics
 from lightning_store.metrics.operations import MeteredStore, OperationMetrics, innermost
 from lightning_store.metrics.process import tell_build, tell_process
 from lightning_store.records import ExpiryReport
+
+logger = logging.getLogger("lightning_store.healthcheck")
 
 FOOTPRINT_SECONDS: Final = 30.0
 """How long the memory by kind is kept: it takes some thousand short commands."""
@@ -45,9 +50,10 @@ class DaemonMetrics:
         tell_build(registry)
         tell_process(registry)
         inner = innermost(store)
-        # Through an HTTP server neither the log nor the memory can be seen.
-        self._events = EventCounter(inner, registry) if isinstance(inner, BaseStore) else None
-        further = [FootprintReader(inner)] if isinstance(inner, BaseStore) else []
+        # Through an HTTP server neither the log nor memory and files can be seen.
+        self._inner = inner if isinstance(inner, BaseStore) else None
+        self._events = None if self._inner is None else EventCounter(self._inner, registry)
+        further = () if self._inner is None else (FootprintReader(self._inner), partial(read_files, self._inner))
         self._namespace = NamespaceMetrics(store, registry, *further)
         self._last_sweep = FAMILIES["last_sweep_timestamp_seconds"].gauge(registry)
         self._sweeps = FAMILIES["sweep_duration_seconds"].histogram(registry)
@@ -55,7 +61,11 @@ class DaemonMetrics:
         registry.register(_Watch(facts))
 
     async def run(self) -> None:
-        """Count what happens in the namespace until it is cancelled."""
+        """Count what happens in the namespace until it is cancelled; the log tells first what there is not."""
+        kind: StoreKind = "http" if self._inner is None else self._inner.kind
+        absent = [name for name, row in FAMILIES.items() if "daemon" in row.by and kind not in row.stores]
+        if absent:
+            logger.info("metrics that a store of this kind (%s) does not have: %s", kind, ", ".join(absent))
         if self._events is not None:
             await self._events.run()
 
@@ -126,3 +136,9 @@ class FootprintReader:
         if footprint.limit is not None:
             found.append(FAMILIES["redis_memory_limit_bytes"].read(((), footprint.limit)))
         return found
+
+
+async def read_files(store: BaseStore) -> list[Metric]:
+    """Reads the sizes of the files of a store, for `NamespaceMetrics`; nothing if it has none."""
+    sizes = await store.file_sizes()
+    return [FAMILIES["sqlite_file_bytes"].read(*(((kind,), size) for kind, size in sizes.items()))] if sizes else []

@@ -1,11 +1,13 @@
 """All metrics by name: the one place for their names, units, labels and help, and for who tells them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+from lightning_store.addresses import StoreKind
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
 Teller = Literal["server", "daemon", "runner"]
@@ -18,6 +20,16 @@ EVERYONE: Final[tuple[Teller, ...]] = ("server", "daemon", "runner")
 OF_THE_NAMESPACE: Final[tuple[Teller, ...]] = ("server", "daemon")
 DAEMON: Final[tuple[Teller, ...]] = ("daemon",)
 RUNNER: Final[tuple[Teller, ...]] = ("runner",)
+
+STORES: Final[dict[StoreKind, str]] = {"redis": "Redis", "sqlite": "SQLite", "memory": "memory", "http": "a server"}
+"""All kinds of stores, with their names for people."""
+
+ANY_STORE: Final[frozenset[StoreKind]] = frozenset(STORES)
+DIRECT: Final[frozenset[StoreKind]] = frozenset({"redis", "sqlite", "memory"})
+"""Those that a process works on itself, not through a server."""
+
+REDIS: Final[frozenset[StoreKind]] = frozenset({"redis"})
+SQLITE: Final[frozenset[StoreKind]] = frozenset({"sqlite"})
 
 LATENCY_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Of calls that do not wait: half a millisecond on loopback, up to the time for which calls are repeated."""
@@ -36,6 +48,7 @@ class Family:
         by: Who tells it.
         buckets: Upper bounds of a histogram.
         mode: How a gauge of several processes of a server adds up.
+        stores: Kinds of stores of which it is known.
     """
 
     name: str
@@ -45,6 +58,7 @@ class Family:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     mode: GaugeMode = "max"
+    stores: frozenset[StoreKind] = ANY_STORE
 
     @property
     def unit(self) -> str:
@@ -106,13 +120,14 @@ _ROWS = (
     Family("stored_spans_total", "counter", "Spans stored by calls of this process; duplicates do not count.",
            EVERYONE),
     Family("stored_span_bytes_total", "counter",
-           "Bytes that these spans take in the store; absent where another process writes them.", EVERYONE),
+           "Bytes that these spans take in the store; absent where another process writes them.", EVERYONE,
+           stores=DIRECT),
     Family("retries_total", "counter",
            "Calls that were sent to Redis again, by the code of the error; absent where another process talks to it.",
-           EVERYONE, ("reason",)),
+           EVERYONE, ("reason",), stores=DIRECT),
     Family("evicted_rollouts_total", "counter",
            "Rollouts whose spans this process dropped for lack of memory; absent where another process does it.",
-           EVERYONE),
+           EVERYONE, stores=DIRECT),
     # -- server and daemon, of the namespace as it is now
     Family("queue_depth", "gauge", "Rollouts that can be claimed now.", OF_THE_NAMESPACE, ("queue",)),
     Family("queue_delayed", "gauge", "Retries that wait for their delay.", OF_THE_NAMESPACE, ("queue",)),
@@ -123,18 +138,21 @@ _ROWS = (
     Family("spans", "gauge", "Stored spans.", OF_THE_NAMESPACE),
     Family("workers", "gauge", "Known workers by status.", OF_THE_NAMESPACE, ("status",)),
     # -- the daemon, of the namespace since the daemon began to read its events
-    Family("namespace_events_total", "counter", "Transitions of rollouts and attempts by cause.", DAEMON, ("cause",)),
-    Family("namespace_claims_total", "counter", "Rollouts claimed by anybody.", DAEMON),
+    Family("namespace_events_total", "counter", "Transitions of rollouts and attempts by cause.", DAEMON, ("cause",),
+           stores=DIRECT),
+    Family("namespace_claims_total", "counter", "Rollouts claimed by anybody.", DAEMON, stores=DIRECT),
     Family("namespace_attempts_ended_total", "counter", "Ends of attempts by status and cause.", DAEMON,
-           ("status", "cause")),
+           ("status", "cause"), stores=DIRECT),
     Family("namespace_requeues_total", "counter", "Rollouts that went back to their queue, by cause.", DAEMON,
-           ("cause",)),
-    Family("namespace_last_claim_timestamp_seconds", "gauge", "When anybody claimed a rollout last.", DAEMON),
+           ("cause",), stores=DIRECT),
+    Family("namespace_last_claim_timestamp_seconds", "gauge", "When anybody claimed a rollout last.", DAEMON,
+           stores=DIRECT),
     Family("namespace_missed_events_total", "counter",
-           "Events that were gone before they were read, so that the counters above lack them.", DAEMON),
+           "Events that were gone before they were read, so that the counters above lack them.", DAEMON,
+           stores=DIRECT),
     Family("namespace_event_gaps_total", "counter",
            "How often events may have been gone before they were read; a server before Redis 7 does not tell how many.",
-           DAEMON),
+           DAEMON, stores=DIRECT),
     # -- the daemon, of its own work
     Family("last_sweep_timestamp_seconds", "gauge", "When this daemon completed its last sweep.", DAEMON),
     Family("sweep_duration_seconds", "histogram", "Duration of this daemon's completed sweeps.", DAEMON, (),
@@ -144,12 +162,18 @@ _ROWS = (
            ("cause",), WAIT_SECONDS),
     Family("silent_workers_total", "counter", "Workers that this daemon marked as unknown.", DAEMON),
     Family("pruned_rollouts_total", "counter", "Rollouts that this daemon removed.", DAEMON),
-    # -- the daemon, of memory
-    Family("redis_memory_used_bytes", "gauge", "Memory that the Redis server uses, whoever fills it.", DAEMON),
+    # -- the daemon, of memory and files
+    Family("redis_memory_used_bytes", "gauge", "Memory that the Redis server uses, whoever fills it.", DAEMON,
+           stores=REDIS),
     Family("redis_memory_limit_bytes", "gauge",
-           "Memory that the Redis server may use: its maxmemory, else the memory of its machine.", DAEMON),
+           "Memory that the Redis server may use: its maxmemory, else the memory of its machine.", DAEMON,
+           stores=REDIS),
     Family("namespace_memory_bytes", "gauge",
-           "Memory of the namespace's keys by kind: sampled, times the number of keys.", DAEMON, ("kind",)),
+           "Memory of the namespace's keys by kind: sampled, times the number of keys.", DAEMON, ("kind",),
+           stores=REDIS),
+    Family("sqlite_file_bytes", "gauge",
+           "Bytes of the files of a store on SQLite: the database, free room in it included, and the log beside it.",
+           DAEMON, ("kind",), stores=SQLITE),
     # -- the runner
     Family("runner_attempts_total", "counter", "Attempts that ended in this runner, by outcome.", RUNNER,
            ("outcome",)),
@@ -160,9 +184,7 @@ _ROWS = (
     Family("buffered_spans", "gauge", "Spans on their way to the store.", RUNNER),
 )  # fmt: skip
 
-FAMILIES: Final[dict[str, Family]] = {
-    row.name: Family(PREFIX + row.name, row.kind, row.help, row.by, row.labels, row.buckets, row.mode) for row in _ROWS
-}
+FAMILIES: Final[dict[str, Family]] = {row.name: replace(row, name=PREFIX + row.name) for row in _ROWS}
 """All metrics, by their names without the prefix."""
 
 
@@ -172,4 +194,14 @@ def render_markdown() -> str:
     for family in FAMILIES.values():
         labels = ", ".join(f"`{label}`" for label in family.labels)
         rows.append(f"| `{family.name}` | {labels} | {family.kind} | {', '.join(family.by)} | {family.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def render_stores_markdown() -> str:
+    """The table of what is not known of every store, for docs/metrics.md."""
+    rows = [f"| metric | {' | '.join(STORES.values())} |", "|---" * (len(STORES) + 1) + "|"]
+    for family in FAMILIES.values():
+        if family.stores != ANY_STORE:
+            told = " | ".join("yes" if store in family.stores else "no" for store in STORES)
+            rows.append(f"| `{family.name}` | {told} |")
     return "\n".join(rows) + "\n"

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.backends.memory import state as memory_state
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.base import BaseStore
 from lightning_store.errors import AccessDeniedError, InvalidRequestError, StoreUnavailableError
 from lightning_store.metrics import events as module
@@ -29,11 +30,13 @@ def clock():
     return SettableClock()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
-async def store(request, clock, monkeypatch):
+@pytest.fixture(params=["memory", "sqlite", "redis", "fakeredis"])
+async def store(request, clock, monkeypatch, tmp_path):
     monkeypatch.setattr(memory_state, "EVENTS_KEPT", KEPT)
     if request.param == "memory":
         store = InMemoryLightningStore(clock=clock)
+    elif request.param == "sqlite":
+        store = SQLiteLightningStore(tmp_path / "store.db", clock=clock, events_kept=KEPT)
     else:
         fake = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
         source = fake if request.param == "fakeredis" else request.getfixturevalue("redis_url")
@@ -127,6 +130,31 @@ async def test_memory_tells_what_was_dropped_unread(monkeypatch):
     store = InMemoryLightningStore()
     await check_number_of_missed(store)
     await store.close()
+
+
+async def test_sqlite_tells_what_was_dropped_unread(tmp_path):
+    store = SQLiteLightningStore(tmp_path / "store.db", events_kept=KEPT)
+    await check_number_of_missed(store)
+    await store.close()
+
+
+async def test_other_process_goes_on_where_a_reader_of_a_file_was(tmp_path):
+    stores = [SQLiteLightningStore(tmp_path / "store.db") for _ in range(2)]
+    await enqueue(stores[0], 2)
+    cursor = (await stores[0].events_after(None)).cursor
+    await enqueue(stores[1], 3)
+    found, cursor, missed = await pages_after(stores[1], cursor, limit=2)
+    assert (len(found), cursor, missed) == (3, "5", [0, 0])
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"], indirect=True)
+async def test_cursor_beyond_the_end_goes_on_from_the_end(store):
+    """As after a file was put back from a copy of it."""
+    await enqueue(store, 3)
+    found, cursor, missed = await pages_after(store, "7")
+    assert (found, cursor, missed) == ([], "3", [0])
 
 
 async def check_number_of_missed(store):

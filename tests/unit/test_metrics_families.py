@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lightning_store.metrics.families import FAMILIES, UNITS, render_markdown
+from lightning_store.metrics.families import FAMILIES, UNITS, render_markdown, render_stores_markdown
 from lightning_store.metrics.labels import MOST, OTHER, Bounded
 
 CHECKOUT = Path(__file__).parents[2]
@@ -68,7 +68,9 @@ def test_metric_that_is_made_is_the_one_of_the_table(name):
 
 
 def test_documents_have_the_table():
-    assert render_markdown() in (CHECKOUT / "docs" / "metrics.md").read_text(), "render_markdown() has the new one"
+    text = (CHECKOUT / "docs" / "metrics.md").read_text()
+    assert render_markdown() in text, "render_markdown() has the new one"
+    assert render_stores_markdown() in text, "render_stores_markdown() has the new one"
 
 
 def test_names_of_users_make_a_bounded_number_of_labels():

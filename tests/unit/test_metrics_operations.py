@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry
 
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.backends.sqlite import SQLiteLightningStore
+from lightning_store.backends.sqlite.state import ROW_BYTES
 from lightning_store.errors import RolloutNotFoundError, StoreUnavailableError
 from lightning_store.metrics.operations import MeteredStore, OperationMetrics, innermost
 from lightning_store.operations import OPERATIONS
@@ -133,7 +135,25 @@ async def test_waits_are_told_apart_from_calls_and_while_they_last(metered):
     assert metered("operations_total", operation="wait_for_rollouts", outcome="cancelled") == 1
 
 
+@pytest.fixture
+async def metered_file(tmp_path):
+    metered = Metered(SQLiteLightningStore(tmp_path / "store.db", memory_capacity_bytes=10_000))
+    yield metered
+    await metered.inner.close()
+
+
 async def test_spans_and_their_bytes_are_counted_once(metered):
+    await check_spans(metered)
+    assert metered("stored_span_bytes_total") == (await metered.inner.statistics())["span_bytes"]
+
+
+async def test_sqlite_tells_the_bytes_of_spans(metered_file):
+    await check_spans(metered_file)
+    counted = (await metered_file.inner.statistics())["span_bytes"]
+    assert metered_file("stored_span_bytes_total") == counted - 4 * ROW_BYTES
+
+
+async def check_spans(metered):
     rollout = await metered.store.start_rollout("task")
     spans = [span_of(rollout, span_id=f"{number:016x}") for number in range(3)]
     await metered.store.add_many_spans(spans)
@@ -141,18 +161,25 @@ async def test_spans_and_their_bytes_are_counted_once(metered):
     assert await metered.store.add_span(spans[0]) is None
     await metered.store.add_span(span_of(rollout, span_id="f" * 16))
     assert metered("stored_spans_total") == 4
-    assert metered("stored_span_bytes_total") == (await metered.inner.statistics())["span_bytes"]
 
 
 async def test_evictions_of_writers_are_counted():
-    store = InMemoryLightningStore(memory_capacity_bytes=1000, span_size_estimator=lambda _: 100)
-    metered = Metered(store)
-    for _ in range(9):
+    metered = Metered(InMemoryLightningStore(memory_capacity_bytes=1000, span_size_estimator=lambda _: 100))
+    await check_evictions(metered, 9)
+    await metered.inner.close()
+
+
+async def test_evictions_of_writers_of_a_file_are_counted(metered_file):
+    await check_evictions(metered_file, 30)
+
+
+async def check_evictions(metered, rollouts):
+    for _ in range(rollouts):
         rollout = await metered.store.start_rollout("task")
         await metered.store.add_span(span_of(rollout))
         await metered.store.update_attempt(rollout.rollout_id, "latest", status="succeeded")
-    assert metered("evicted_rollouts_total") == 9 - (await store.statistics())["total_spans"]
-    await store.close()
+    kept = (await metered.inner.statistics())["total_spans"]
+    assert metered("evicted_rollouts_total") == rollouts - kept > 0
 
 
 async def test_redis_tells_bytes_and_repeated_calls(redis_url, namespace):

@@ -19,6 +19,8 @@ from lightning_store.waiting import Alarm, ClaimLine, FinishWaits, RoomLine, Wai
 class MemoryCore(BaseStore):
     """A store in the memory of one process, for one event loop at a time."""
 
+    kind = "memory"
+
     def __init__(
         self,
         *,

@@ -7,8 +7,7 @@ from itertools import islice
 from lightning_store.backends.memory.claims import ClaimOperations
 from lightning_store.backends.memory.copies import copy_rollout
 from lightning_store.backends.memory.index import merged
-from lightning_store.errors import InvalidRequestError
-from lightning_store.eventlog import EventPage
+from lightning_store.eventlog import EventPage, NumberedLog
 from lightning_store.query import check_query, page_of, query_rollouts
 from lightning_store.records import (
     FilterLogic,
@@ -130,15 +129,13 @@ class RolloutQueries(ClaimOperations):
         return [event.model_copy() for event in chosen][::-1]
 
     async def events_after(self, cursor: str | None, *, limit: int = 1000) -> EventPage:
-        """See BaseStore. A cursor is the number of transitions up to it."""
+        """See BaseStore."""
         check_limit(limit, "limit", 1)
         state = self._state
-        if cursor is None:
-            return EventPage((), str(state.event_count), more=False, missed=0)
-        if not cursor.isdecimal():
-            raise InvalidRequestError(f"cursor: expected one of an earlier page, got {cursor!r:.100}")
         dropped = state.event_count - len(state.events)
-        start = max(int(cursor), dropped)
-        events = [event.model_copy() for event in islice(state.events, start - dropped, start - dropped + limit)]
-        end = start + len(events)
-        return EventPage(events, str(end), more=end < state.event_count, missed=start - int(cursor))
+
+        def read(start: int) -> list[RolloutEvent]:
+            chosen = islice(state.events, start - dropped, start - dropped + limit)
+            return [event.model_copy() for event in chosen]
+
+        return NumberedLog(dropped, state.event_count).page(cursor, read)

@@ -44,6 +44,8 @@ class LoopState:
 class RedisCore(BaseStore):
     """Base of the parts of RedisLightningStore."""
 
+    kind = "redis"
+
     def __init__(
         self,
         url_or_client: Any,

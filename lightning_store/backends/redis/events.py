@@ -6,8 +6,7 @@ from typing import Any
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.core import RedisCore
 from lightning_store.backends.redis.waiting import is_earlier
-from lightning_store.errors import InvalidRequestError
-from lightning_store.eventlog import EventPage
+from lightning_store.eventlog import EventPage, wrong_cursor
 from lightning_store.requests import check_limit
 
 
@@ -27,7 +26,7 @@ class _Place:
     def read(cls, cursor: str) -> "_Place":
         entry, _, number = cursor.partition("/")
         if not number.isdecimal() or not entry.replace("-", "").isdecimal():
-            raise InvalidRequestError(f"cursor: expected one of an earlier page, got {cursor!r:.100}")
+            raise wrong_cursor(cursor)
         return cls(entry, int(number))
 
     @property

@@ -38,6 +38,8 @@ _STORES: Final[weakref.WeakSet["SQLiteCore"]] = weakref.WeakSet()
 class SQLiteCore(BaseStore):
     """A store in one file, for any number of threads, event loops and processes of one host."""
 
+    kind = "sqlite"
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -189,7 +191,11 @@ class SQLiteCore(BaseStore):
     # -- waits -------------------------------------------------------------------------------------------------------
 
     def _tell(self, news: News) -> None:
-        """A transaction was committed: wake those who wait, here and in other processes."""
+        """A transaction was committed: tell who counts, and wake those who wait, here and in other processes."""
+        if news.stored_spans:
+            self._observer.stored_spans(news.stored_spans, news.stored_bytes)
+        if news.evicted:
+            self._observer.evicted(news.evicted)
         if not (news.pushed or news.room or news.finished or news.due < math.inf):
             return
         self._board.tell(news)

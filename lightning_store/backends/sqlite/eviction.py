@@ -55,6 +55,7 @@ def evict(state: State, room: Room, size: int, except_id: str) -> int:
         stored.evicted = stored.attempts
         state.save(stored)
         count += 1
+    state.news.evicted += count
     return count
 
 

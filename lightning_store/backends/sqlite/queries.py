@@ -12,6 +12,7 @@ from lightning_store.backends.sqlite.codec import ATTEMPT_COLUMNS, ROLLOUT_COLUM
 from lightning_store.backends.sqlite.filters import MAX_INTEGER, Conditions, Page, in_chunks, text_key, time_key
 from lightning_store.backends.sqlite.queues import QUEUED_LIST
 from lightning_store.backends.sqlite.state import State
+from lightning_store.eventlog import EventPage, NumberedLog
 from lightning_store.query import page_of
 from lightning_store.records import (
     FilterLogic,
@@ -43,6 +44,8 @@ _SELECT_ANSWERS: Final = (
     "FROM rollouts r JOIN tasks t ON t.rollout = r.number "
     "LEFT JOIN attempts a ON a.rollout = r.number AND a.sequence_id = r.attempts WHERE r.number IN "
 )
+
+_SELECT_EVENTS: Final = "SELECT time, rollout_id, attempt_id, status, attempt_status, cause FROM events "
 
 
 class RolloutQueries(ClaimOperations):
@@ -106,11 +109,30 @@ class RolloutQueries(ClaimOperations):
 
         def look(state: State) -> list[RolloutEvent]:
             rows = state.connection.execute(
-                "SELECT time, rollout_id, attempt_id, status, attempt_status, cause FROM events "
-                "WHERE ?1 IS NULL OR rollout_id = ?1 ORDER BY number DESC LIMIT ?2",
+                f"{_SELECT_EVENTS}WHERE ?1 IS NULL OR rollout_id = ?1 ORDER BY number DESC LIMIT ?2",
                 (rollout_id, min(limit, MAX_INTEGER)),
             )
             return [codec.event_from(row) for row in rows][::-1]
+
+        return await self._read(look)
+
+    async def events_after(self, cursor: str | None, *, limit: int = 1000) -> EventPage:
+        """See BaseStore."""
+        check_limit(limit, "limit", 1)
+
+        def look(state: State) -> EventPage:
+            # The last transition is never dropped, so its number is how many there were.
+            [(first, last)] = state.connection.execute(
+                "SELECT (SELECT min(number) FROM events), (SELECT max(number) FROM events)"
+            ).fetchall()
+
+            def read(start: int) -> list[RolloutEvent]:
+                rows = state.connection.execute(
+                    f"{_SELECT_EVENTS}WHERE number > ? ORDER BY number LIMIT ?", (start, min(limit, MAX_INTEGER))
+                )
+                return [codec.event_from(row) for row in rows]
+
+            return NumberedLog(0 if first is None else first - 1, last or 0).page(cursor, read)
 
         return await self._read(look)
 

@@ -106,7 +106,10 @@ def _insert(state: State, stored: StoredRollout, attempt: int, spans: list[tuple
             for span, data in spans
         ],
     )
-    state.count_spans(stored, len(spans), sum(len(data) + ROW_BYTES for _, data in spans))
+    size = sum(len(data) for _, data in spans)
+    state.count_spans(stored, len(spans), size + len(spans) * ROW_BYTES)
+    state.news.stored_spans += len(spans)
+    state.news.stored_bytes += size
 
 
 def next_sequence_id(stored: StoredRollout) -> int:

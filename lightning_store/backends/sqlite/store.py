@@ -3,6 +3,8 @@
 # ruff: noqa: S608 - statements are made of constants of ours; values are arguments
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from lightning_store.backends.sqlite import codec
@@ -54,6 +56,14 @@ class SQLiteLightningStore(SpanOperations):
                 "rollouts_by_status": {status: counts.get(status, 0) for status in ROLLOUT_STATUSES},
                 "span_bytes": span_bytes,
             }
+
+        return await self._read(look)
+
+    async def file_sizes(self) -> Mapping[str, int]:
+        """Bytes of the `database`, free room in it included, and of the `log` of what is not yet in it."""
+
+        def look(_: State) -> dict[str, int]:
+            return {"database": self.path.stat().st_size, "log": Path(f"{self.path}-wal").stat().st_size}
 
         return await self._read(look)
 

@@ -31,7 +31,7 @@ class Rules:
 
 @dataclass
 class News:
-    """What a transaction has changed that somebody may wait for.
+    """What a transaction has changed that somebody may wait for, or counts.
 
     Attributes:
         pushed: Names of queues that got an entry, once for each.
@@ -39,6 +39,9 @@ class News:
         finished: Rollouts that have finished or are gone.
         completed: The completion log got entries.
         due: When the next of what was scheduled comes due; infinity = nothing was.
+        stored_spans: How many spans were stored.
+        stored_bytes: What these take, without what they are found by.
+        evicted: How many rollouts have lost their spans for lack of room.
     """
 
     pushed: list[str]
@@ -46,6 +49,9 @@ class News:
     finished: set[str] = field(default_factory=set)
     completed: bool = False
     due: float = math.inf
+    stored_spans: int = 0
+    stored_bytes: int = 0
+    evicted: int = 0
 
 
 class Transaction:
