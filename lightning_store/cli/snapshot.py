@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, get_args
 
+from lightning_store.base import BaseStore
 from lightning_store.cli.output import Table, duration, size
-from lightning_store.connect import redact
+from lightning_store.connect import kind_of, redact
 from lightning_store.contract import LightningStore
 from lightning_store.reachable import read_place
 from lightning_store.records import QueueStats, RolloutStatus, Worker, WorkerStatus
@@ -24,7 +26,9 @@ class Snapshot:
     Attributes:
         time: By the server's clock if it tells, else by ours; seconds since the epoch.
         workers: Those heard of last, not all.
-        memory: Of the whole server; None when it does not tell.
+        span_bytes: What spans take, as the store counts it; None where it does not.
+        memory: Of the whole Redis server; None when it does not tell, and where there is none.
+        files: Bytes of the files that the store is in, by what they hold; empty when it is in none that we could see.
     """
 
     url: str
@@ -36,7 +40,9 @@ class Snapshot:
     spans: int
     workers_by_status: dict[WorkerStatus, int]
     workers: list[Worker]
+    span_bytes: int | None
     memory: Memory | None
+    files: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """The snapshot as JSON values; the URL has no secrets."""
@@ -51,7 +57,9 @@ class Snapshot:
             "spans": self.spans,
             "workers_by_status": self.workers_by_status,
             "workers": [worker.model_dump() for worker in self.workers],
+            "span_bytes": self.span_bytes,
             "memory": {**asdict(self.memory), "capacity_bytes": capacity} if self.memory else None,
+            "files": dict(self.files),
         }
 
     def as_tables(self) -> list[Table]:
@@ -66,8 +74,16 @@ class Snapshot:
         if self.workers:
             headings = ("worker", "status", "rollout", "heard of", "dequeued")
             tables.append(Table("workers heard of last", headings, [self._worker(worker) for worker in self.workers]))
-        totals = [("attempts", self.attempts), ("spans", self.spans), ("memory of the server", self._memory())]
-        return [*tables, Table("totals", (), list(totals))]
+        return [*tables, Table("totals", (), list(self._totals()))]
+
+    def _totals(self) -> Iterator[tuple[str, object]]:
+        yield "attempts", self.attempts
+        yield "spans", self.spans
+        if self.span_bytes is not None:
+            yield "bytes of spans", size(self.span_bytes)
+        if kind_of(self.url) == "redis":
+            yield "memory of the server", self._memory()
+        yield from ((f"size of the {content}", size(taken)) for content, taken in self.files.items())
 
     def _worker(self, worker: Worker) -> tuple[object, ...]:
         ago = [
@@ -93,7 +109,7 @@ def last_sign(worker: Worker) -> float | None:
 
 
 async def take_snapshot(store: LightningStore, url: str, namespace: str, *, most_workers: int) -> Snapshot:
-    """Ask the store and its server.
+    """Ask the store and what it lies on.
 
     Args:
         store: The store.
@@ -121,5 +137,7 @@ async def take_snapshot(store: LightningStore, url: str, namespace: str, *, most
         spans=statistics["total_spans"],
         workers_by_status={status: counts[status] for status in WORKER_STATUSES},
         workers=workers if most_workers < 0 else workers[:most_workers],
+        span_bytes=statistics.get("span_bytes"),
         memory=memory,
+        files=await store.file_sizes() if isinstance(store, BaseStore) else {},
     )

@@ -1,9 +1,13 @@
 """`lightning-store status`."""
 
+import re
+import secrets
+from pathlib import Path
+
 import redis
 
 from lightning_store.contract import LightningStore
-from tests.support.factories import claim, requests_for
+from tests.support.factories import claim, requests_for, span_of
 from tests.support.places import ALL_PLACES, on_places
 
 
@@ -56,6 +60,40 @@ def test_status_of_a_new_namespace_is_all_zero(cli):
 
     assert result.code == 0
     assert set(result.json["rollouts_by_status"].values()) == {0}
+
+
+@on_places("sqlite")
+def test_status_of_a_file_has_its_size_and_that_of_its_log(cli, place):
+    cli.on_store(some_work)
+    cli.on_store(spans_of_a_kilobyte)
+
+    totals = totals_of(cli("status").out)
+
+    assert list(totals) == ["attempts", "spans", "bytes of spans", "size of the database", "size of the log"]
+    assert totals["bytes of spans"].endswith("KiB")
+    shown = cli("status", "--json").json
+    assert 4096 < shown["files"]["database"] <= Path(place.url.removeprefix("sqlite:///")).stat().st_size
+    assert shown["files"]["log"] >= 0
+    assert (shown["memory"], shown["span_bytes"] > 1000) == (None, True)
+
+
+@on_places("http")
+def test_status_of_a_server_has_what_its_store_counts_and_no_more(cli):
+    cli.on_store(some_work)
+
+    assert totals_of(cli("status").out) == {"attempts": "2", "spans": "0", "bytes of spans": "0 B"}
+    shown = cli("status", "--json").json
+    assert (shown["memory"], shown["files"], shown["span_bytes"]) == (None, {}, 0)
+
+
+async def spans_of_a_kilobyte(store: LightningStore) -> None:
+    claimed = await claim(store, "worker-4")
+    await store.add_span(span_of(claimed, attributes={"noise": secrets.token_hex(1000)}))
+
+
+def totals_of(out: str) -> dict[str, str]:
+    lines = out.partition("totals:\n")[2].splitlines()
+    return dict(re.split(r"  +", line, maxsplit=1) for line in lines)
 
 
 def test_status_of_a_server_that_tells_no_figures(cli):
