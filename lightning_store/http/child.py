@@ -5,15 +5,12 @@ import os
 import pickle
 import socket
 import sys
-import threading
-import time
-from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from lightning_store.errors import LightningStoreError
 from lightning_store.exits import ExitCode, exit_code_of
+from lightning_store.supervision import CHILD_LOG_FORMAT, end_with_parent
 
-LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
 ORPHAN_SECONDS: Final = 10.0
 """After the drain, when the parent has gone: then this process ends whatever it does."""
 
@@ -40,29 +37,18 @@ def _serve(pipe: BinaryIO, lifeline: int) -> int:
 
     order: Order = pickle.load(pipe)  # noqa: S301 - see above
     if order.log_level is not None:
-        logging.basicConfig(level=order.log_level, format=LOG_FORMAT)
+        logging.basicConfig(level=order.log_level, format=CHILD_LOG_FORMAT)
     listener = socket.socket(fileno=order.descriptor)
     listener.setblocking(False)
     service = Service(order.plan, listener, lambda: _report(READY))
     with stop_on_signals(service.stop):
-        _end_with_parent(lifeline, service.stop, order.plan.options.drain_seconds + ORPHAN_SECONDS)
+        end_with_parent(lifeline, service.stop, order.plan.options.drain_seconds + ORPHAN_SECONDS)
         run_on_loop(service)
     return ExitCode.OK
 
 
 def _report(word: bytes) -> None:
     os.write(sys.stdout.fileno(), word)
-
-
-def _end_with_parent(lifeline: int, stop: Callable[[], None], seconds: float) -> None:
-    def watch() -> None:
-        os.read(lifeline, 1)  # returns at the end of the pipe: the parent writes nothing more
-        logging.getLogger("lightning_store").error("the parent process is gone, so this one ends")
-        stop()
-        time.sleep(seconds)
-        os._exit(ExitCode.FAILED)
-
-    threading.Thread(target=watch, name="lightning-store-parent", daemon=True).start()
 
 
 if __name__ == "__main__":

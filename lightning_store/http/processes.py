@@ -10,33 +10,21 @@ import concurrent.futures
 import logging
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from lightning_store.errors import LightningStoreError
-from lightning_store.exits import ExitCode
 from lightning_store.http.listening import tls_context
 from lightning_store.http.serving import Plan
 from lightning_store.metrics.server import SharedFolder
-from lightning_store.patience import Backoff
-from lightning_store.signals import SIGNAL_EXIT_BASE, STOP_SIGNALS, terminate
+from lightning_store.supervision import Launch, Supervisor, Upkeep, supervise
 
 logger = logging.getLogger("lightning_store")
-
-HEALTHY_SECONDS: Final = 10.0
-"""A process that lived so long had no trouble to start, so the next one starts without a long pause."""
-
-FIRST_PAUSE_SECONDS: Final = 0.2
-LONGEST_PAUSE_SECONDS: Final = 15.0
-MOST_FALSE_STARTS: Final = 3
-"""After so many ends before its first answer, a process cannot start: trying again would hide why."""
 
 KILL_SECONDS: Final = 10.0
 """After the drain: then a process that still runs is killed."""
@@ -59,12 +47,8 @@ class Order:
     log_level: str | None
 
 
-class Supervisor:
-    """The parent of the processes, on an event loop of its own. It serves nothing itself.
-
-    Attributes:
-        lifelines: Descriptors whose end tells the processes that their parent has gone.
-    """
+class ServerSupervisor(Supervisor):
+    """The parent of the processes. It serves nothing itself."""
 
     def __init__(
         self, plan: Plan, listener: socket.socket, workers: int, *, log_level: str | None, started: Callable[[], None]
@@ -78,137 +62,32 @@ class Supervisor:
             log_level: Of the log of the processes; None = they have none.
             started: Called on the loop once all processes answer.
         """
+        upkeep = Upkeep(
+            name="server process",
+            died="ended",
+            may_finish=False,
+            first_pause_seconds=0.2,
+            longest_pause_seconds=15.0,
+            patience_seconds=plan.options.drain_seconds + KILL_SECONDS,
+        )
+        super().__init__(workers, upkeep)
         self._plan = plan
         self._log_level = log_level
         self._listener = listener
-        self.lifelines: set[int] = set()
-        self._workers = workers
         self._has_started = started
         self._not_ready = set(range(workers))
-        self._patience = plan.options.drain_seconds + KILL_SECONDS
-        self._signals: list[int] = []
-        self._stopping = asyncio.Event()
-        self._running: set[asyncio.subprocess.Process] = set()
-        self._codes: list[int] = []
         self._counting = SharedFolder()
 
-    async def run(self) -> int:
-        """Run the processes until told to stop.
-
-        Returns:
-            The exit code: 0 when all ended as they were told; 2 when they cannot start, because of what they were told;
-            5 when one did not end by itself or ended badly; 130 or 143 after a second signal.
-        """
-        try:
-            await asyncio.gather(*(self._keep(number) for number in range(self._workers)))
-        finally:
-            for process in self._running:
-                process.kill()
-            self._listener.close()
-            self._counting.remove()
-        return self._exit_code()
-
-    def take_signals(self) -> None:
-        """Have SIGTERM and SIGINT drain and end all processes. In the main thread."""
-        loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
-
-    def stop(self) -> None:
-        """Drain and end all processes. On the loop."""
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._listener.close()  # or who connects now would wait for as long as the last process drains
-        for process in self._running:
-            terminate(process)
-
-    def _on_signal(self, number: int) -> None:
-        self._signals.append(number)
-        if self._stopping.is_set():
-            for process in self._running:
-                terminate(process)  # the second one ends it at once
-        else:
-            self.stop()
-
-    def _exit_code(self) -> int:
-        if len(self._signals) > 1:
-            return SIGNAL_EXIT_BASE + self._signals[-1]
-        if ExitCode.USAGE in self._codes:
-            return ExitCode.USAGE
-        # One that was told to end before it could hear the signal as a server has ended by it, and accepted nothing.
-        return ExitCode.OK if set(self._codes) <= {ExitCode.OK, -signal.SIGTERM} else ExitCode.FAILED
-
-    async def _keep(self, number: int) -> None:
-        """Have one process running until all are told to stop."""
-        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-        false_starts = 0
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            code = await self._run_one(number)
-            false_starts += number in self._not_ready
-            if self._stopping.is_set() or code == ExitCode.USAGE or false_starts == MOST_FALSE_STARTS:
-                self._codes.append(code)
-                self.stop()
-                return
-            if time.monotonic() - started > HEALTHY_SECONDS:
-                backoff.reset()
-            pause = backoff.next_seconds()
-            logger.error("server process %d ended with %d, the next one starts in %.1f s", number, code, pause)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-
-    async def _run_one(self, number: int) -> int:
-        """Start a process and wait for its end.
-
-        Returns:
-            Its exit code; negative if a signal ended it.
-        """
-        reading, writing = os.pipe()
+    def _launch(self, number: int) -> Launch:
         listening = os.dup(self._listener.fileno())  # our own may be closed before the process has come to life
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "lightning_store.http.child", str(reading),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                pass_fds=(reading, listening),
-                env={**os.environ, **self._counting.environment},
-                start_new_session=True,  # Ctrl-C reaches the parent only, which forwards it: once, not twice
-            )  # fmt: skip
-        finally:
-            os.close(reading)
-            os.close(listening)
-        self._running.add(process)
-        self.lifelines.add(writing)
-        order = Order(self._plan, listening, self._log_level)
-        telling = asyncio.get_running_loop().run_in_executor(None, _tell, writing, order)
-        try:
-            return await self._until_its_end(number, process)
-        finally:
-            self._running.discard(process)
-            self._counting.process_ended(process.pid)
-            await telling
-            self.lifelines.discard(writing)
-            os.close(writing)
+        # The search path first: what the order is made of may have to be found by it.
+        order = pickle.dumps(sys.path) + pickle.dumps(Order(self._plan, listening, self._log_level))
+        return Launch("lightning_store.http.child", order, (listening,), self._counting.environment, is_heard=True)
 
-    async def _until_its_end(self, number: int, process: asyncio.subprocess.Process) -> int:
-        if self._stopping.is_set():  # it came between the start and now
-            terminate(process)
-        hearing = asyncio.ensure_future(self._hear(number, process))
-        end = asyncio.ensure_future(process.wait())
-        stop = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait({end, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not end.done():
-            await asyncio.wait({end}, timeout=self._patience)
-            if not end.done():
-                logger.error("server process with pid %d does not end and is killed", process.pid)
-                process.kill()
-        code = await end
-        await hearing
-        return code
+    def _was_ready(self, number: int) -> bool:
+        return number not in self._not_ready
 
-    async def _hear(self, number: int, process: asyncio.subprocess.Process) -> None:
+    async def _attend(self, number: int, process: asyncio.subprocess.Process) -> None:
         """Wait for the word of a process that it answers requests, and read on, so that it can never be held up."""
         if process.stdout is None:
             return
@@ -218,12 +97,15 @@ class Supervisor:
                 if not self._not_ready:
                     self._has_started()
 
+    def _has_ended(self, pid: int) -> None:
+        self._counting.process_ended(pid)
 
-def _tell(writing: int, order: Order) -> None:
-    # The search path first: what the order is made of may have to be found by it.
-    with suppress(BrokenPipeError), os.fdopen(os.dup(writing), "wb") as pipe:
-        pickle.dump(sys.path, pipe)
-        pickle.dump(order, pipe)
+    def _end_begins(self) -> None:
+        self._listener.close()  # or who connects now would wait for as long as the last process drains
+
+    def _all_ended(self) -> None:
+        self._listener.close()
+        self._counting.remove()
 
 
 class ServerProcesses:
@@ -249,7 +131,7 @@ class ServerProcesses:
         self.started.set_running_or_notify_cancel()  # who waits for it may be cancelled, which must not end the start
         self._plan, self._listener, self._workers = plan, listener, workers
         self._loop = asyncio.new_event_loop()
-        self._supervisor: Supervisor | None = None
+        self._supervisor: ServerSupervisor | None = None
         self._thread = threading.Thread(target=self._run, name="lightning-store-supervisor", daemon=True)
         self._thread.start()
 
@@ -291,7 +173,7 @@ class ServerProcesses:
             self._loop.close()
 
     async def _supervise(self) -> int:
-        self._supervisor = Supervisor(
+        self._supervisor = ServerSupervisor(
             self._plan, self._listener, self._workers, log_level=_level(), started=lambda: self.started.set_result(None)
         )
         return await self._supervisor.run()
@@ -312,10 +194,4 @@ def main_process(plan: Plan, listener: socket.socket, workers: int, log_level: s
     Returns:
         The exit code, as `Supervisor.run` says.
     """
-
-    async def run() -> int:
-        supervisor = Supervisor(plan, listener, workers, log_level=log_level, started=started)
-        supervisor.take_signals()
-        return await supervisor.run()
-
-    return asyncio.run(run())
+    return supervise(lambda: ServerSupervisor(plan, listener, workers, log_level=log_level, started=started))

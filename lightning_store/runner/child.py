@@ -4,8 +4,7 @@ import json
 import logging
 import os
 import sys
-import threading
-import time
+from functools import partial
 from typing import Final
 
 from lightning_store.connect import redact
@@ -14,10 +13,10 @@ from lightning_store.exits import ExitCode, exit_code_of
 from lightning_store.runner.command import exit_for_certain, run_here
 from lightning_store.runner.options import RunnerOptions
 from lightning_store.runner.runner import Runner
+from lightning_store.supervision import CHILD_LOG_FORMAT, end_with_parent
 
 ORPHAN_GRACE_SECONDS: Final = 5.0
 ORPHAN_END_SECONDS: Final = 20.0
-LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
 
 
 def main() -> int:
@@ -29,7 +28,7 @@ def main() -> int:
     if not line:
         return ExitCode.OK
     options = RunnerOptions.from_json(json.loads(line))
-    logging.basicConfig(level=options.log_level, format=LOG_FORMAT)
+    logging.basicConfig(level=options.log_level, format=CHILD_LOG_FORMAT)
     try:
         run_here(options, lambda runner: _end_with_parent(lifeline, runner))
         exit_for_certain(ExitCode.OK)
@@ -40,14 +39,9 @@ def main() -> int:
 
 
 def _end_with_parent(lifeline: int, runner: Runner) -> None:
-    def watch() -> None:
-        os.read(lifeline, 1)  # returns at the end of the pipe: the parent writes nothing more
-        logging.getLogger("lightning_store").error("the parent process is gone, so this one ends")
-        runner.stop(ORPHAN_GRACE_SECONDS)
-        time.sleep(ORPHAN_GRACE_SECONDS + ORPHAN_END_SECONDS)
-        os._exit(ExitCode.FAILED)  # an agent holds the loop
-
-    threading.Thread(target=watch, name="lightning-store-parent", daemon=True).start()
+    # In the end by force, because an agent may hold the loop.
+    stop = partial(runner.stop, ORPHAN_GRACE_SECONDS)
+    end_with_parent(lifeline, stop, ORPHAN_GRACE_SECONDS + ORPHAN_END_SECONDS)
 
 
 if __name__ == "__main__":
