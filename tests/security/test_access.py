@@ -3,6 +3,7 @@
 import asyncio
 import re
 import subprocess
+import sys
 import time
 
 import pytest
@@ -10,14 +11,18 @@ import redis
 
 from lightning_store import RedisLightningStore, Runner
 from lightning_store.backends.redis.scripts import Settings, load_script, lua_folder
+from lightning_store.cli.serve import DEFAULT_PORT
 from lightning_store.errors import AccessDeniedError
+from lightning_store.http.client import LightningStoreClient
 from lightning_store.metrics.daemon import DaemonMetrics
 from lightning_store.metrics.facts import DaemonFacts
 from lightning_store.records import RolloutConfig
 from lightning_store.tracing import emit_reward
 from tests.support.command_line import run_process, start_process
+from tests.support.compose import program_of, read_compose
 from tests.support.factories import claim, requests_for, some_resources, span_of, status_of
 from tests.support.processes import all_command_lines
+from tests.support.serving import TOKEN_OF, TOKENS
 from tests.support.shipped_redis import (
     DEPLOY,
     PASSWORDS,
@@ -300,8 +305,13 @@ async def test_audit_needs_the_administrator_for_keys_of_nothing_only(store_of, 
 
 
 async def test_algorithm_lives_on_its_rights(store_of, refusals):
-    """Every operation of the contract; it may also work on rollouts itself, as tests and small programs do."""
-    store = store_of("algorithm")
+    """It may also work on rollouts itself, as tests and small programs do."""
+    await every_operation(store_of("algorithm"))
+    assert refusals() == []
+
+
+async def every_operation(store):
+    """A life with every operation of the contract in it."""
     await store.update_resources("policy", some_resources())
     await store.add_resources(some_resources("large"))
     assert (await store.get_latest_resources()).resources["main"].model == "large"
@@ -340,7 +350,54 @@ async def test_algorithm_lives_on_its_rights(store_of, refusals):
     assert await store.cancel_rollouts([started.rollout_id]) == [started.rollout_id]
     assert await store.delete_rollouts([started.rollout_id]) == [started.rollout_id]
     assert await store.prune(keep_latest=0) == 2
+
+
+@pytest.fixture
+def start_server(port, namespace):
+    """Starts the server of compose.yaml with these arguments more and these tokens."""
+    started = []
+
+    def start(*arguments, tokens):
+        command, environment = program_of("server", VARIABLES | {"LIGHTNING_STORE_TOKENS": tokens}, redis_port=port)
+        environment["LIGHTNING_STORE_NAMESPACE"] = namespace
+        started.append(start_process([*command, *arguments], environment=environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.wide
+@pytest.mark.timeout(90)
+async def test_server_lives_on_the_rights_of_an_algorithm(start_server, refusals):
+    web = free_port()
+    tokens = " ".join(f"{role}:{token}" for role, token in TOKENS)
+    process = start_server("--host", "127.0.0.1", "--port", str(web), tokens=tokens)
+    assert (await asyncio.to_thread(process.stdout.readline)).startswith("serving redis://***@")
+    _, _, *question, code = read_compose()["services"]["server"]["healthcheck"]["test"]
+    asked = [sys.executable, *question, code.replace(f":{DEFAULT_PORT}/", f":{web}/")]
+    assert (await asyncio.to_thread(subprocess.run, asked, check=False, timeout=30)).returncode == 0
+
+    client = LightningStoreClient(f"http://127.0.0.1:{web}", token=TOKEN_OF["admin"])
+    await every_operation(client)
+    await client.close()
+
+    process.terminate()
+    _, log = await asyncio.to_thread(process.communicate, timeout=40)
+    assert process.returncode == 0, log
+    assert "ERROR" not in log
     assert refusals() == []
+
+
+@pytest.mark.wide
+def test_server_without_tokens_does_not_start(start_server):
+    process = start_server(tokens="")
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "LIGHTNING_STORE_TOKENS" in log
 
 
 async def test_algorithm_may_decide_what_is_kept(store_of, refusals):
