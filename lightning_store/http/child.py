@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 
 from lightning_store.errors import LightningStoreError
 from lightning_store.exits import ExitCode, exit_code_of
+from lightning_store.signals import end_without_sweep
 from lightning_store.supervision import CHILD_LOG_FORMAT, end_with_parent
 
 ORPHAN_SECONDS: Final = 10.0
@@ -17,6 +18,7 @@ ORPHAN_SECONDS: Final = 10.0
 
 def main() -> int:
     """Serve as the parent says, until a signal, or until the parent is gone."""
+    end_without_sweep()
     lifeline = int(sys.argv[1])
     os.set_inheritable(lifeline, False)  # what the store may start must not be bound to it
     with os.fdopen(os.dup(lifeline), "rb", buffering=0) as pipe:

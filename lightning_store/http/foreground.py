@@ -11,7 +11,7 @@ from lightning_store.http.processes import main_process
 from lightning_store.http.server import check_shareable
 from lightning_store.http.serving import Plan, Service, run_on_loop
 from lightning_store.http.tokens import Tokens
-from lightning_store.signals import stop_on_signals
+from lightning_store.signals import end_without_sweep, stop_on_signals
 
 
 def serve_here(
@@ -40,6 +40,7 @@ def serve_here(
         InvalidRequestError: What is asked for cannot be.
         CannotListenError: The address cannot be listened on.
     """
+    end_without_sweep()
     check_exposure(options, has_tokens=tokens is not None)
     if workers > 1:
         check_shareable(store, "workers")
