@@ -118,7 +118,8 @@ class Api:
             # The key is enough to look for the call, so who may not make it is kept from that here.
             self._admit(codec.operation)
             token = _token(headers) or _no_token()
-            await self._calls.end(_identity(scope, f"POST {codec.operation.path}", token))
+            identity = _identity(scope, f"POST {codec.operation.path}", token)
+            await self._calls.end(Call(codec, {}, identity, token), identity)
         except Exception as error:  # noqa: BLE001 - each has an answer
             await _send(send, *failure_of(error, where="header", debug=self._debug))
         else:

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.errors import RolloutNotFoundError, StoreUnavailableError
-from lightning_store.metrics.operations import MeteredStore, OperationMetrics, innermost
+from lightning_store.forwarding import innermost
+from lightning_store.metrics.operations import MeteredStore, OperationMetrics
 from lightning_store.operations import OPERATIONS
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
 from lightning_store.threaded import LightningStoreThreaded
