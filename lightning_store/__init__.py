@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ResourcesNotFoundError,
         RolloutNotFoundError,
         SchemaMismatchError,
+        ServerBusyError,
         SpansEvictedError,
         StoreFullError,
         StoreUnavailableError,
@@ -134,6 +135,7 @@ __all__ = [
     "Runner",
     "SQLiteLightningStore",
     "SchemaMismatchError",
+    "ServerBusyError",
     "SortOrder",
     "Span",
     "SpanContext",
@@ -160,7 +162,8 @@ _NAMES: Final = {
     "errors": (
         "AccessDeniedError AttemptNotFoundError InternalStoreError InvalidRequestError LightningStoreError "
         "NotFoundError NotReplicatedError QueueFullError ResourcesNotFoundError RolloutNotFoundError "
-        "SchemaMismatchError SpansEvictedError StoreFullError StoreUnavailableError UnsupportedOperationError"
+        "SchemaMismatchError ServerBusyError SpansEvictedError StoreFullError StoreUnavailableError "
+        "UnsupportedOperationError"
     ),
     "exporter": "LightningSpanExporter",
     "forwarding": "ForwardingStore",

@@ -71,6 +71,15 @@ class StoreUnavailableError(LightningStoreError, ConnectionError):
     retryable = True
 
 
+class ServerBusyError(StoreUnavailableError):
+    """The HTTP server before the store has no room for the call now, is stopping, or did not get all of it in time.
+
+    The client has repeated it for as long as it may. If it was carried out after all, a repeat takes effect once.
+    """
+
+    code = "SERVER_BUSY"
+
+
 class StoreFullError(StoreUnavailableError):
     """The backend has no memory left for new work; nothing was written."""
 
@@ -132,6 +141,7 @@ ERRORS_BY_CODE: Final[dict[str, type[LightningStoreError]]] = {
         SpansEvictedError,
         UnsupportedOperationError,
         StoreUnavailableError,
+        ServerBusyError,
         StoreFullError,
         QueueFullError,
         NotReplicatedError,

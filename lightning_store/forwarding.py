@@ -21,6 +21,13 @@ class ForwardingStore(LightningStore):
         raise NotImplementedError
 
 
+def innermost(store: Any) -> Any:
+    """The store inside of wrappers such as ours."""
+    while isinstance(inner := getattr(store, "store", None), LightningStore):
+        store = inner
+    return store
+
+
 def _forward(operation: Operation) -> Callable[..., Coroutine[Any, Any, Any]]:
     @wraps(getattr(LightningStore, operation.name))
     async def method(self: ForwardingStore, *args: Any, **kwargs: Any) -> Any:

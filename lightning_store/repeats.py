@@ -9,9 +9,21 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 _SEED: Final[ContextVar[Iterator[str] | None]] = ContextVar("lightning_store_operation", default=None)
+
+
+@runtime_checkable
+class TakesBack(Protocol):
+    """A store that can end a claim that another process has begun, or has made."""
+
+    async def take_back(self) -> None:
+        """Hand back what the dequeue with the present operation's token has claimed, and let it claim nothing later.
+
+        What cannot be handed back is logged; its lease has to end it.
+        """
+        ...
 
 
 @contextmanager

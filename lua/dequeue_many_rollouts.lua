@@ -3,16 +3,18 @@ Claim the oldest queued rollouts and start one attempt for each.
 KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
 ARGV[2] token           operation token
-ARGV[3] worker_id       claiming worker; "" when anonymous
-ARGV[4] lease           seconds as text; "" when there is none
-ARGV[5] again           "" when the call is sent for the first time
-ARGV[6] queue_count     number of queues
-ARGV[7..] wanted        names of the queues, first come first, then one fresh attempt id per rollout wanted
+ARGV[3] call            token of the whole wait that this is one look of; "" when nobody else knows it
+ARGV[4] worker_id       claiming worker; "" when anonymous
+ARGV[5] lease           seconds as text; "" when there is none
+ARGV[6] again           "" when the call is sent for the first time
+ARGV[7] queue_count     number of queues
+ARGV[8..] wanted        names of the queues, first come first, then one fresh attempt id per rollout wanted
 Returns {more, wait, rollouts}: more is 1 when the call should be sent again with another token, because deadlines are
-still due or void entries still in the way; wait is the seconds, as text, until something may become claimable by
-itself, "" when nothing will or something was claimed; rollouts with their attempts, see shared/replies.lua. A call that
-wants no rollout answers what its token has claimed before, and bars the token: a claim under it that arrives later
-claims nothing. So does one that is sent again and finds nothing, because the first may still be on its way.
+still due or void entries still in the way, and 2 when the whole wait was ended; wait is the seconds, as text, until
+something may become claimable by itself, "" when nothing will or something was claimed; rollouts with their attempts,
+see shared/replies.lua. A call that wants no rollout answers what its token has claimed before, and bars the token: a
+claim under it that arrives later claims nothing. So does one that is sent again and finds nothing, because the first
+may still be on its way. What one look has claimed is what the token of the whole wait has claimed.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include attempts
@@ -27,24 +29,28 @@ Errors: SCHEMA_MISMATCH.
 --@include replies
 --@include status
 --@include workers
-local given, token, worker_id, lease, again = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local queue_count = tonumber(ARGV[6])
+local given, token, call, worker_id, lease, again = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local queue_count = tonumber(ARGV[7])
 local wanted = ARGV
 local failure = open(given, "always")
 if failure then
   return failure
 end
-local answer = answered(token)
+local answer, ended = answered(token), false
+if not answer and call ~= "" then
+  answer = answered(call)
+  ended = answer == ""
+end
 if answer then
-  for i = 7, 6 + queue_count do
+  for i = 8, 7 + queue_count do
     reconcile(wanted[i])
   end
-  return { 0, "", held_claims(answer) }
+  return { ended and 2 or 0, "", held_claims(answer) }
 end
 local more = settle_due(SETTLE_MANY)
 more = ready_retries(SETTLE_MANY) or more
 
-local next_id, claimed, remembered = 7 + queue_count, {}, {}
+local next_id, claimed, remembered = 8 + queue_count, {}, {}
 local function claim_from(name)
   while next_id <= #wanted do
     local attempt_id = wanted[next_id]
@@ -67,7 +73,7 @@ local function claim_from(name)
     next_id = next_id + 1
   end
 end
-for i = 7, 6 + queue_count do
+for i = 8, 7 + queue_count do
   claim_from(wanted[i])
   reconcile(wanted[i])
 end
@@ -83,8 +89,11 @@ if worker_id ~= "" then
   end
   write(worker)
 end
-if last or again ~= "" or #wanted == 6 + queue_count then
+if last or again ~= "" or #wanted == 7 + queue_count then
   remember(token, table.concat(remembered, ","))
+end
+if last and call ~= "" then
+  remember(call, table.concat(remembered, ","))
 end
 local replies = {}
 for i, claim in ipairs(claimed) do

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lightning_store.contract import Capabilities, LightningStore
-from lightning_store.errors import AccessDeniedError, StoreUnavailableError
+from lightning_store.errors import AccessDeniedError, ServerBusyError
 from lightning_store.forwarding import ForwardingStore
 from lightning_store.http.options import ServerOptions
 from lightning_store.http.tokens import allows
@@ -65,7 +65,7 @@ class ServedStore(ForwardingStore):
 
         Raises:
             AccessDeniedError: The caller's role does not allow it.
-            StoreUnavailableError: It would wait, and as many wait as may.
+            ServerBusyError: It would wait, and as many wait as may.
         """
         request = self.check(operation)
         if _may_wait(operation, arguments):
@@ -93,7 +93,7 @@ class ServedStore(ForwardingStore):
         if places is None or request.waits:
             return
         if places.waits >= self._options.max_waits:
-            raise StoreUnavailableError(f"{places.waits} requests wait already, as many as may: come again later")
+            raise ServerBusyError(f"{places.waits} requests wait already, as many as may: come again later")
         request.waits = True
         places.requests -= 1
         places.waits += 1

@@ -1,6 +1,6 @@
 """The HTTP API as an ASGI application over any store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -25,7 +25,8 @@ from lightning_store.http.protocol import (
     standard_json,
 )
 from lightning_store.http.routes import Match, Route, Routes
-from lightning_store.operations import OPERATIONS
+from lightning_store.http.wire import CODECS, Codec
+from lightning_store.operations import OPERATIONS, Operation
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -50,15 +51,19 @@ _NOT_FOUND: Final = b'{"detail":"Not Found"}'
 _NOT_ALLOWED: Final = b'{"detail":"Method Not Allowed"}'
 _HEALTH: Final = "/health"
 _HEALTHY: Final = b'{"status":"ok"}'
-_ENDED_BY_KEY: Final = {row.path for row in OPERATIONS.values() if row.path and row.mutates and row.waits}
+_ENDED_BY_KEY: Final = {
+    row.path: CODECS[row.name] for row in OPERATIONS.values() if row.path and row.mutates and row.waits
+}
+"""Calls that wait for work or room, by their path."""
 
 
 class Api:
     """Answers everything below the prefix: one handler per route."""
 
-    def __init__(self, calls: Calls, *, debug: bool) -> None:
-        """Set up."""
+    def __init__(self, calls: Calls, admit: Callable[[Operation], object], *, debug: bool) -> None:
+        """Set up; `admit` raises a LightningStoreError where the caller may not have an operation."""
         self._calls = calls
+        self._admit = admit
         self._debug = debug
         self._routes = Routes()
 
@@ -71,7 +76,7 @@ class Api:
             await _send_health(scope, send)
             return
         if scope["method"] == "DELETE" and path in _ENDED_BY_KEY:
-            await self._end(scope, path, headers, send)
+            await self._end(_ENDED_BY_KEY[path], scope, headers, send)
             return
         match = self._routes.match(scope["method"], path, empty_ids=is_ours)
         if match.route is None:
@@ -107,10 +112,14 @@ class Api:
             return *failure_of(error, where=where, debug=self._debug), ()
         return codec.success, outcome.body, _extra(outcome)
 
-    async def _end(self, scope: Scope, path: str, headers: Mapping[bytes, bytes], send: Send) -> None:
+    async def _end(self, codec: Codec, scope: Scope, headers: Mapping[bytes, bytes], send: Send) -> None:
         """End a call whose caller wants no more of it."""
         try:
-            await self._calls.end(_identity(scope, f"POST {path}", _token(headers) or _no_token()))
+            # The key is enough to look for the call, so who may not make it is kept from that here.
+            self._admit(codec.operation)
+            token = _token(headers) or _no_token()
+            identity = _identity(scope, f"POST {codec.operation.path}", token)
+            await self._calls.end(Call(codec, {}, identity, token), identity)
         except Exception as error:  # noqa: BLE001 - each has an answer
             await _send(send, *failure_of(error, where="header", debug=self._debug))
         else:
@@ -229,6 +238,7 @@ async def _send(send: Send, status: int, body: bytes, extra: Headers = (), *, ha
 def build_app(
     store: LightningStore,
     *,
+    admit: Callable[[Operation], object] = lambda _: None,
     cors_origins: Sequence[str] | None = None,
     debug: bool = False,
     wait_limit_seconds: float = 300.0,
@@ -239,6 +249,8 @@ def build_app(
 
     Args:
         store: Any store; it is used on the event loop that serves the application, and not closed by it.
+        admit: Called before the call of an operation is ended by its key; raises a LightningStoreError where the caller
+            may not have that operation. What is carried out by the store is for the store to refuse.
         cors_origins: Origins whose pages may call the API, `*` = any; None = no headers of that kind.
         debug: Put tracebacks into the answers to our own faults.
         wait_limit_seconds: Longest wait of a call; our client asks again, others get what there is.
@@ -257,7 +269,7 @@ def build_app(
     )
     app = FastAPI(title="lightning_store", debug=debug)
     app.state.shutdown = calls.shutdown
-    app.add_middleware(_BelowPrefix, api=Api(calls, debug=debug))
+    app.add_middleware(_BelowPrefix, api=Api(calls, admit, debug=debug))
     app.openapi = describe  # type: ignore[method-assign]  # its own reads routes that are written as functions
     if cors_origins is not None:
         app.add_middleware(

@@ -9,12 +9,13 @@ from typing import Any, Final
 from starlette.types import Receive
 
 from lightning_store.contract import LightningStore
+from lightning_store.forwarding import innermost
 from lightning_store.http.answers import Answers, Claims, Outcome
 from lightning_store.http.claimed import Orphans
 from lightning_store.http.shutdown import Shutdown
 from lightning_store.http.wire import Codec
 from lightning_store.operations import Operation
-from lightning_store.repeats import repeatable
+from lightning_store.repeats import TakesBack, repeatable
 
 _NOTHING: Final = Outcome(b"[]")
 """Nothing was claimed or enqueued."""
@@ -84,6 +85,7 @@ class Calls:
         """
         self.shutdown = Shutdown()
         self._store = store
+        self._innermost = innermost(store)
         self._wait_limit_seconds = wait_limit_seconds
         self._answers = Answers(seconds=answer_seconds)
         self._orphans = Orphans(store, seconds=orphan_seconds)
@@ -105,8 +107,11 @@ class Calls:
             return await self._ask(call)
         return await self._once(call, call.identity)
 
-    async def end(self, identity: str) -> None:
-        """End a call that its caller wants no more: what it claimed is handed back, and it does nothing later."""
+    async def end(self, call: Call, identity: str) -> None:
+        """End a call that its caller wants no more: what it claimed is handed back, and it does nothing later.
+
+        A claim may have reached another process, and be under way there: the store ends it, if it can.
+        """
         outcome = self._answers.get(identity)
         self._answers.keep(identity, _NOTHING)  # before anybody who waits for it looks for another outcome
         running = self._running.get(identity)
@@ -120,6 +125,9 @@ class Calls:
             await self._orphans.release(() if outcome is None else outcome.claims)
         else:
             self._answers.keep(identity, outcome)
+        if outcome is None and call.operation.claims and isinstance(self._innermost, TakesBack):
+            with repeatable(call.token):
+                await self._innermost.take_back()
 
     # -- calls that are over soon ------------------------------------------------------------------------------------
 

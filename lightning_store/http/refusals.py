@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, StoreUnavailableError
+from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, ServerBusyError
 
 DISCARD_SECONDS: Final = 2.0
 """For how long the rest of a body is read and dropped before a refusal: closing at once would reset the connection, and
@@ -54,13 +54,13 @@ def bad_request(detail: str, status: int = 400) -> Refused:
 
 
 def overloaded(detail: str) -> Refused:
-    """There is too much to do now."""
-    return Refused(_UNAVAILABLE, detail, StoreUnavailableError, RETRY_AFTER)
+    """There is too much to do now, or the server is stopping; clients of ours come again by themselves."""
+    return Refused(_UNAVAILABLE, detail, ServerBusyError, RETRY_AFTER)
 
 
 def too_slow(detail: str) -> Refused:
     """The request did not arrive in time."""
-    return Refused(_TOO_SLOW, detail, StoreUnavailableError)
+    return Refused(_TOO_SLOW, detail, ServerBusyError)
 
 
 class Refusals:

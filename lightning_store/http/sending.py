@@ -5,18 +5,19 @@ import io
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from lightning_store.errors import LightningStoreError, StoreUnavailableError
+from lightning_store.errors import LightningStoreError, ServerBusyError, StoreUnavailableError
 from lightning_store.http.failures import error_of
 from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, KEY_HEADER, PREFIX, TRY_HEADER
 from lightning_store.http.sessions import Sessions
 
 _LONG_BYTES: Final = 1 << 18
 _SUCCESS: Final = range(200, 300)
+_DELAY_DIGITS: Final = 9
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,23 @@ class Answer:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A try that brought no answer to the call.
+
+    Attributes:
+        error: What to raise if it was the last one.
+        cause: Of the error, if there is one.
+        was_received: The server may have carried the call out.
+        asked_seconds: So long the server asks to be left alone; 0 = it does not say.
+    """
+
+    error: LightningStoreError
+    cause: BaseException | None = None
+    was_received: bool = True
+    asked_seconds: float = 0.0
+
+
 class Sender:
     """Sends the requests of one client to one server.
 
@@ -92,35 +110,47 @@ class Sender:
     async def send(self, request: Request) -> Answer:
         """The answer to a request, which is repeated until there is one.
 
+        A server that says when to come again is not asked before, unless the time is over sooner.
+
         Raises:
             LightningStoreError: What the server says.
+            ServerBusyError: It has had no room for the call all the time.
             StoreUnavailableError: No answer in time.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience.retry_seconds
         tries = 0
         while True:
-            problem: Any
-            try:
-                answer = await self._try(request, tries + 1)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                problem = error
-                was_received = not isinstance(error, aiohttp.ClientConnectorError)
-            else:
-                if answer.status in _SUCCESS:
-                    return answer
-                error_told = error_of(answer.status, answer.body, answer.headers)
-                if error_told is not None:
-                    raise error_told
-                problem, was_received = f"HTTP {answer.status}", True
+            outcome = await self._outcome(request, tries + 1)
+            if isinstance(outcome, Answer):
+                return outcome
             pause = self._pause(tries)
             tries += 1
-            if loop.time() + pause >= until:
-                raise self._unavailable(problem) from _cause(problem)
-            await asyncio.sleep(pause)
+            left = until - loop.time()
+            if pause >= left:
+                raise outcome.error from outcome.cause
+            await asyncio.sleep(min(max(pause, outcome.asked_seconds * random.uniform(1.0, 1.2)), left))  # noqa: S311
             await self._revived(until)
-            if was_received and not self.is_ours and not request.is_safe:
-                raise self._unavailable(f"{problem}; the call may have taken effect") from _cause(problem)
+            if outcome.was_received and not self.is_ours and not request.is_safe:
+                raise StoreUnavailableError(f"{outcome.error}; the call may have taken effect") from outcome.cause
+
+    async def _outcome(self, request: Request, number: int) -> "Answer | _Failure":
+        """What became of one try that may be worth another.
+
+        Raises:
+            LightningStoreError: What the server says of the call; another try would bring the same.
+        """
+        try:
+            answer = await self._try(request, number)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            was_received = not isinstance(error, aiohttp.ClientConnectorError)
+            return _Failure(self._unavailable(str(error) or type(error).__name__), error, was_received)
+        if answer.status in _SUCCESS:
+            return answer
+        told = error_of(answer.status, answer.body, answer.headers)
+        if told is not None and not isinstance(told, ServerBusyError):
+            raise told
+        return _Failure(told or self._unavailable(f"HTTP {answer.status}"), asked_seconds=_retry_after(answer.headers))
 
     async def recognise(self) -> bool:
         """Whether the server is one of ours, which it is asked before the first call.
@@ -154,9 +184,8 @@ class Sender:
         delays = self._patience.retry_delays
         return delays[min(tries, len(delays) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311 - jitter needs no secrecy
 
-    def _unavailable(self, problem: object) -> LightningStoreError:
-        text = str(problem) or type(problem).__name__
-        return StoreUnavailableError(f"{self._api}: {text}")
+    def _unavailable(self, problem: str) -> LightningStoreError:
+        return StoreUnavailableError(f"{self._api}: {problem}")
 
     async def _try(self, request: Request, number: int) -> Answer:
         return await self._exchange(request, self._patience.request_seconds + request.wait_seconds, number)
@@ -194,5 +223,7 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) >= _LONG_BYTES else body
 
 
-def _cause(problem: object) -> BaseException | None:
-    return problem if isinstance(problem, BaseException) else None
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """In how many seconds to come again, as the server says; 0 when it does not say so in digits."""
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= _DELAY_DIGITS else 0.0

@@ -69,6 +69,7 @@ def assemble(plan: Plan) -> Assembled:
     served = ServedStore(metrics.store, options)
     api = build_app(
         served,
+        admit=served.check,
         debug=options.debug,
         wait_limit_seconds=options.wait_limit_seconds,
         answer_seconds=options.answer_seconds,

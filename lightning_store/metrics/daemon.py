@@ -16,11 +16,12 @@ from lightning_store.addresses import StoreKind
 from lightning_store.base import BaseStore
 from lightning_store.contract import LightningStore
 from lightning_store.errors import UnsupportedOperationError
+from lightning_store.forwarding import innermost
 from lightning_store.metrics.events import EventCounter
 from lightning_store.metrics.facts import DaemonFacts
 from lightning_store.metrics.families import FAMILIES
 from lightning_store.metrics.namespace import NamespaceMetrics
-from lightning_store.metrics.operations import MeteredStore, OperationMetrics, innermost
+from lightning_store.metrics.operations import MeteredStore, OperationMetrics
 from lightning_store.metrics.process import tell_build, tell_process
 from lightning_store.records import ExpiryReport
 

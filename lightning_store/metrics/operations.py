@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from lightning_store.contract import Capabilities, LightningStore
 from lightning_store.errors import LightningStoreError
-from lightning_store.forwarding import ForwardingStore
+from lightning_store.forwarding import ForwardingStore, innermost
 from lightning_store.metrics.families import FAMILIES
 from lightning_store.metrics.labels import Bounded
 from lightning_store.observer import StoreObserver
@@ -183,13 +183,6 @@ class MeteredStore(ForwardingStore):
         close = getattr(self._store, "close", None)
         if close is not None:
             await close()
-
-
-def innermost(store: Any) -> Any:
-    """The store inside of wrappers such as ours."""
-    while isinstance(inner := getattr(store, "store", None), LightningStore):
-        store = inner
-    return store
 
 
 def _may_wait(name: str, arguments: dict[str, Any]) -> bool:

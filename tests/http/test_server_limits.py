@@ -153,7 +153,7 @@ class TestBodies:
         writer.write(head.encode() + body[:-1])
 
         await until(lambda: server._running._service._assembled.places.body_bytes == self.MOST - 1)
-        assert is_refusal(await enqueue(server, body), 503, "STORE_UNAVAILABLE")
+        assert is_refusal(await enqueue(server, body), 503, "SERVER_BUSY")
         assert (await enqueue(server, task_of(KIB))).status == 201, "a small one still fits"
         writer.write(body[-1:])
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -253,7 +253,7 @@ class TestConcurrency:
             await until(lambda wanted=number: places.waits == wanted)
         assert places.requests == 0
         reply = await ask(server.url, DEQUEUE, json={"timeout": 50})
-        assert is_refusal(reply, 503, "STORE_UNAVAILABLE")
+        assert is_refusal(reply, 503, "SERVER_BUSY")
         assert reply.headers["Retry-After"] == "1"
         assert "wait already" in reply.json["detail"]
         assert (await ask(server.url, "/v1/agl/statistics")).status == 200
@@ -272,7 +272,7 @@ class TestConcurrency:
 
         await until(is_full)
         reply = await ask(server.url, "/v1/agl/statistics")
-        assert is_refusal(reply, 503, "STORE_UNAVAILABLE")
+        assert is_refusal(reply, 503, "SERVER_BUSY")
         assert reply.headers["Retry-After"] == "1"
         for path in ("/health", "/ready", "/v1/agl/health"):
             assert (await ask(server.url, path)).status == 200, "a busy server is no dead one"

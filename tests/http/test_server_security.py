@@ -1,8 +1,10 @@
 """Who may call a server, and what: tokens and their roles, this machine without tokens, web pages, TLS."""
 
+import gc
 import json
 import logging
 import pickle
+import secrets
 import ssl
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lightning_store import InMemoryLightningStore
 from lightning_store.errors import AccessDeniedError, InvalidRequestError
 from lightning_store.http import certificates
 from lightning_store.http.access import REQUEST, Request, ServedStore
+from lightning_store.http.answers import Answers
 from lightning_store.http.client import LightningStoreClient
 from lightning_store.http.options import ServerOptions
 from lightning_store.http.server import LightningStoreServer
@@ -35,6 +38,11 @@ def is_refusal(reply: Reply, status: int) -> bool:
     assert reply.json["error_type"] == "ACCESS_DENIED"
     assert "Traceback" not in reply.body.decode()
     return reply.status == status
+
+
+def answers_kept() -> int:
+    """How many answers are kept for repeats, by all servers of this process."""
+    return sum(len(each) for each in gc.get_objects() if isinstance(each, Answers))
 
 
 class TestTokens:
@@ -73,6 +81,21 @@ class TestTokens:
         for role in ROLES:
             reply = await ask(server.url, "/v1/agl/statistics", token=TOKEN_OF[role])
             assert reply.json["total_rollouts"] == 1
+
+    async def test_call_is_ended_by_its_key_only_with_the_role_that_the_call_needs(self, server):
+        """Or who may only read could hand back others' work, and fill the memory of answers with keys."""
+        for path, allowed in (("dequeue", {"runner", "admin"}), ("enqueue", {"admin"})):
+            for role in ROLES:
+                before = answers_kept()
+                reply = await ask(
+                    server.url, f"/v1/agl/queues/rollouts/{path}", method="DELETE", token=TOKEN_OF[role],
+                    headers={"Idempotency-Key": secrets.token_hex(16)},
+                )  # fmt: skip
+                if role in allowed:
+                    assert (reply.status, reply.json, answers_kept()) == (200, None, before + 1)
+                else:
+                    assert is_refusal(reply, 403)
+                    assert answers_kept() == before
 
     async def test_sender_of_spans_is_asked_for_its_role_before_its_body_is_read(self, server):
         for role, status in (("read", 403), ("runner", 200)):

@@ -13,7 +13,14 @@ def record(reply):
 
 
 def claim(world, token, attempt_id, **values):
-    arguments = {"worker_id": "", "lease": "", "again": "", "queue_count": 1, "wanted": ["default", attempt_id]}
+    arguments = {
+        "call": "",
+        "worker_id": "",
+        "lease": "",
+        "again": "",
+        "queue_count": 1,
+        "wanted": ["default", attempt_id],
+    }
     return world.call("dequeue_many_rollouts", token=token, **arguments | values)
 
 
@@ -73,6 +80,33 @@ def test_claim_that_arrives_after_its_repeat_has_found_nothing_claims_nothing(wo
 
     assert claim(world, "t1", "at-1")[2] == []
     assert claim(world, "t2", "at-2")[2][0][4][0] == "at-2"
+
+
+def test_claim_under_the_token_of_a_whole_wait_is_known_by_it(world):
+    world.rollout("ro-1")
+    claimed = claim(world, "t2", "at-1", call="whole")
+
+    assert list(map(record, claim(world, "whole", "", wanted=["default"])[2])) == list(map(record, claimed[2]))
+    other_look = claim(world, "t3", "at-2", call="whole")
+    assert (other_look[0], list(map(record, other_look[2]))) == (0, list(map(record, claimed[2])))
+
+
+def test_look_that_finds_nothing_leaves_the_whole_wait_open(world):
+    for again in ("", "1"):
+        assert claim(world, f"t{again}", "at-1", call="whole", again=again)[2] == []
+    world.rollout("ro-1")
+
+    assert claim(world, "t2", "at-1", call="whole")[2][0][4][0] == "at-1"
+
+
+def test_whole_wait_that_was_ended_claims_nothing_and_is_told_so(world):
+    claim(world, "whole", "", wanted=["default"])
+    world.rollout("ro-1")
+    world.client.delete(world.keys.control("wake", "default"))  # the wait that ends took the hint along
+
+    assert claim(world, "t1", "at-1", call="whole") == [2, "", []]
+    assert world.client.lrange(world.keys.control("wake", "default"), 0, -1) == [b"1"]  # for somebody else
+    assert claim(world, "t2", "at-2", call="other")[2][0][4][0] == "at-2"
 
 
 def test_claim_does_not_answer_what_was_deleted(world):

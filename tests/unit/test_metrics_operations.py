@@ -10,7 +10,8 @@ from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.backends.sqlite import SQLiteLightningStore
 from lightning_store.backends.sqlite.state import ROW_BYTES
 from lightning_store.errors import RolloutNotFoundError, StoreUnavailableError
-from lightning_store.metrics.operations import MeteredStore, OperationMetrics, innermost
+from lightning_store.forwarding import innermost
+from lightning_store.metrics.operations import MeteredStore, OperationMetrics
 from lightning_store.operations import OPERATIONS
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
 from lightning_store.threaded import LightningStoreThreaded

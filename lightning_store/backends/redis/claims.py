@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from lightning_store.backends.redis.waiting import RECONNECT_SECONDS, WakeLine
 from lightning_store.contract import DEFAULT_QUEUES
 from lightning_store.errors import LightningStoreError, StoreUnavailableError
 from lightning_store.records import AttemptedRollout
+from lightning_store.repeats import next_digest, repeatable
 from lightning_store.requests import MAX_CLAIM, ClaimRequest, claim_request
 
 logger = logging.getLogger("lightning_store")
@@ -24,6 +25,8 @@ RESCUE_SECONDS: Final = 1.0
 """For how long a cancelled claim waits until what it took is handed back."""
 
 _CLAIMS: Final = 2  # where the answer to a claim has the rollouts
+_ENDED: Final = 2  # what it has in place of "more" when the call was ended
+_TOKEN_DIGITS: Final = 32
 
 
 class ClaimOperations(AttemptOperations):
@@ -39,14 +42,30 @@ class ClaimOperations(AttemptOperations):
         lease_seconds: float | None = None,
     ) -> list[AttemptedRollout]:
         """See the contract. Claims over 1,000 are several atomic steps."""
-        request = claim_request(limit, worker_id, queues, timeout, lease_seconds)
+        given = claim_request(limit, worker_id, queues, timeout, lease_seconds)
+        request = _Claim(**vars(given), call=_whole_call() or "")
         if request.limit <= 0:
             return []
-        if request.timeout <= 0:
-            return (await self._claim(request, self._connections.run))[0]
-        return await self._claim_in_line(request)
+        try:
+            if request.timeout <= 0:
+                return (await self._claim(request, self._connections.run))[0]
+            return await self._claim_in_line(request)
+        except _Ended:
+            return []
 
-    async def _claim_in_line(self, request: ClaimRequest) -> list[AttemptedRollout]:
+    async def take_back(self) -> None:
+        """Hand back what the claim that carries the present operation's token has taken, and let it take nothing later.
+
+        See `repeats.TakesBack`; whichever process the claim was made by.
+        """
+        call = _whole_call()
+        if call is None:
+            return
+        claimed = 0
+        while await self._take_back(DEFAULT_QUEUES, [_chunk_of(call, claimed)]):
+            claimed += MAX_CLAIM
+
+    async def _claim_in_line(self, request: "_Claim") -> list[AttemptedRollout]:
         """Claim, or wait in line for work until the time is over."""
         loop = asyncio.get_running_loop()
         until = loop.time() + request.timeout
@@ -64,7 +83,7 @@ class ClaimOperations(AttemptOperations):
         finally:
             line.pass_on()
 
-    async def _claim_in_turn(self, request: ClaimRequest, line: WakeLine, until: float) -> list[AttemptedRollout]:
+    async def _claim_in_turn(self, request: "_Claim", line: WakeLine, until: float) -> list[AttemptedRollout]:
         """Wait at the server until something can be claimed or the time is over; an outage meanwhile is sat out."""
         loop = asyncio.get_running_loop()
         while True:
@@ -80,7 +99,7 @@ class ClaimOperations(AttemptOperations):
                 return claimed
             line.expect(next_seconds)
 
-    async def _claim(self, request: ClaimRequest, send: Send) -> tuple[list[AttemptedRollout], float | None]:
+    async def _claim(self, request: "_Claim", send: Send) -> tuple[list[AttemptedRollout], float | None]:
         """What can be claimed now, and the seconds until more may become claimable by itself.
 
         Args:
@@ -93,7 +112,10 @@ class ClaimOperations(AttemptOperations):
             while True:
                 count = min(request.limit - len(claimed), MAX_CLAIM)
                 tokens.append(self.ids.token())
-                more, next_seconds, replies = await send(self._claim_call(request, tokens[-1], count))
+                call = _chunk_of(request.call, len(claimed)) if request.call else ""
+                more, next_seconds, replies = await send(self._claim_call(request, tokens[-1], call, count))
+                if more == _ENDED:
+                    raise _Ended
                 send = self._connections.run
                 claimed += [codec.attempted(reply) for reply in replies]
                 full = len(replies) == count
@@ -107,18 +129,19 @@ class ClaimOperations(AttemptOperations):
             self._rescue(request, tokens)
             raise
 
-    def _rescue(self, request: ClaimRequest, tokens: Sequence[str]) -> "asyncio.Future[None]":
+    def _rescue(self, request: "_Claim", tokens: Sequence[str]) -> "asyncio.Future[int]":
         """Begin to take back what may have been claimed for a caller who is gone; `close` waits for the end of it."""
         background = self._loops.get().background
-        background.add(rescue := asyncio.ensure_future(self._take_back(request, tokens)))
+        background.add(rescue := asyncio.ensure_future(self._take_back(request.queues, tokens)))
         rescue.add_done_callback(background.discard)
         return rescue
 
-    def _claim_call(self, request: ClaimRequest, token: str, count: int) -> Call:
+    def _claim_call(self, request: "_Claim", token: str, call: str, count: int) -> Call:
         return self._call(
             "dequeue_many_rollouts",
             now=self._now(),
             token=token,
+            call=call,
             worker_id=request.worker_id or "",
             lease=codec.seconds(request.lease_seconds),
             again="",
@@ -126,7 +149,7 @@ class ClaimOperations(AttemptOperations):
             wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
         )
 
-    async def _send_when_woken(self, request: ClaimRequest, seconds: float, call: Call) -> Any:
+    async def _send_when_woken(self, request: "_Claim", seconds: float, call: Call) -> Any:
         """The answer to a claim, as soon as there may be work or so many seconds are over."""
         names = [self._keys.control("wake", queue) for queue in request.queues]
         wait = ("BLPOP", *names, f"{seconds:.3f}")
@@ -143,17 +166,58 @@ class ClaimOperations(AttemptOperations):
             call = call.again
         return await self._connections.run(call)
 
-    async def _take_back(self, request: ClaimRequest, tokens: Sequence[str]) -> None:
+    async def _take_back(self, queues: Sequence[str], tokens: Sequence[str]) -> int:
         """Hand back at once what was claimed for a caller who is gone, and let nothing be claimed for it later.
 
         Without waiting for replicas: that they are silent may be why the caller has got nothing.
+
+        Args:
+            queues: Those whose waiters may have lost a hint with the caller.
+            tokens: What was claimed under.
+
+        Returns:
+            How many claims there were.
         """
-        nothing = replace(request, limit=0, worker_id=None, lease_seconds=None)
+        nothing = _Claim(0, None, tuple(queues), 0.0, None)
+        count = 0
         try:
-            for token in reversed(tokens):
-                _, _, held = await self._connections.run(self._claim_call(nothing, token, 0).unawaited)
-                for rollout in reversed([codec.attempted(reply) for reply in held]):
-                    release = self._release_call(rollout.rollout_id, rollout.attempt.attempt_id)
-                    await self._connections.run(release.unawaited)
+            with repeatable(None):  # it is another operation, whose tokens no repeat of the claim may come to
+                for token in reversed(tokens):
+                    count += await self._release_all(self._claim_call(nothing, token, "", 0))
         except LightningStoreError as error:
             logger.warning("A claim without an answer is not handed back, its lease has to end it: %s", error)
+        return count
+
+    async def _release_all(self, call: Call) -> int:
+        """Hand back what a call answers; how many that were."""
+        _, _, held = await self._connections.run(call.unawaited)
+        for rollout in reversed([codec.attempted(reply) for reply in held]):
+            release = self._release_call(rollout.rollout_id, rollout.attempt.attempt_id)
+            await self._connections.run(release.unawaited)
+        return len(held)
+
+
+@dataclass(frozen=True)
+class _Claim(ClaimRequest):
+    """A dequeue of this store.
+
+    Attributes:
+        call: The token of the whole call, whichever of its looks claims; "" when nobody else knows it.
+    """
+
+    call: str = ""
+
+
+class _Ended(Exception):  # noqa: N818 - not an error
+    """The call was ended by one who knows its token."""
+
+
+def _whole_call() -> str | None:
+    """The token of an operation that others know of too; None when it is known here only."""
+    digest = next_digest()
+    return None if digest is None else digest[:_TOKEN_DIGITS]
+
+
+def _chunk_of(call: str, claimed: int) -> str:
+    """The token of the part of a call before which so many were claimed."""
+    return f"{call}:{claimed}"
