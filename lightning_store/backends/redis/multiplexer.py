@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -32,8 +32,7 @@ class Multiplexer:
         self._settings = settings
         self._way = way
         self._channel: Channel | None = None
-        self._opening: asyncio.Task[Channel] | None = None
-        self._waiting = 0
+        self._opening: _Opening | None = None
         self._is_closed = False
         way.join(self)
 
@@ -66,8 +65,7 @@ class Multiplexer:
             self._is_closed = True
             await self._way.leave(self)
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
+            await self._opening.cancel()
         if self._channel is not None:
             await self._channel.close()
 
@@ -83,25 +81,12 @@ class Multiplexer:
         self._way.hang_up()
 
     async def _open(self, seconds: float) -> Channel:
-        """Open the connection, once for all who want it; when nobody does any more, it is given up."""
+        """Open the connection, once for all who want it."""
         if self._is_closed:
             raise redis_errors.ConnectionError("the connections were closed")
-        opening = self._opening
-        if opening is None or opening.done():
-            opening = self._opening = asyncio.ensure_future(self._connect())
-            self._waiting = 0
-        self._waiting += 1
-        try:
-            await asyncio.wait({opening}, timeout=max(0.0, seconds))
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                opening.cancel()
-        if not opening.done():
-            raise out_of_time(seconds)
-        if opening.cancelled():
-            raise redis_errors.ConnectionError("the connections were closed")
-        return opening.result()
+        if self._opening is None or self._opening.is_over:
+            self._opening = _Opening(self._connect())
+        return await self._opening.wait(seconds)
 
     async def _connect(self) -> Channel:
         connection = self._settings.connection()
@@ -117,3 +102,35 @@ class Multiplexer:
             await connection.disconnect(nowait=True)
             raise
         return channel
+
+
+class _Opening:
+    """A connection that is being opened; when nobody waits for it any more, it is given up."""
+
+    def __init__(self, connect: Coroutine[Any, Any, Channel]) -> None:
+        self._task = asyncio.ensure_future(connect)
+        self._waiting = 0
+        self._is_given_up = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_given_up or self._task.done()
+
+    async def wait(self, seconds: float) -> Channel:
+        self._waiting += 1
+        try:
+            await asyncio.wait({self._task}, timeout=max(0.0, seconds))
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._is_given_up = True
+                self._task.cancel()
+        if not self._task.done():
+            raise out_of_time(seconds)
+        if self._task.cancelled():
+            raise redis_errors.ConnectionError("the connections were closed")
+        return self._task.result()
+
+    async def cancel(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})

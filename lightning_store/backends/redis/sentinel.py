@@ -142,6 +142,7 @@ class Primary:
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
+            self._asking.add_done_callback(_retrieve)
         found = await asyncio.shield(self._asking)
         address = found.host, found.port
         before, self._known = self._known, address
@@ -211,6 +212,12 @@ class Primary:
             await self.locate()
         if self._followers:
             self._look_later()
+
+
+def _retrieve(asking: "asyncio.Future[Named]") -> None:
+    """Look at the error, which all who have asked may be too late to see."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 def _answers(asked: Sequence["asyncio.Future[Named | Exception]"]) -> list[Named]:
