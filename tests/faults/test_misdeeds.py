@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -54,8 +55,8 @@ def scripts_only(judge):
 
 
 def only_by_sha(message):
-    """Whether a message has scripts by their hash only: no server answers an EVAL with NOSCRIPT."""
-    return message.startswith(b"*") and b"EVALSHA" in message and b"\nEVAL\r" not in message
+    """Whether a message has nothing but scripts by their hash: no server answers anything else with NOSCRIPT."""
+    return set(re.findall(rb"\*\d+\r\n\$\d+\r\n(\w+)\r\n", message)) == {b"EVALSHA"}
 
 
 # -- every operation by itself ---------------------------------------------------------------------------------------
