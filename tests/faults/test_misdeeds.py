@@ -251,7 +251,7 @@ each_refusal = pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: 
 )
 async def test_operations_that_are_refused_now_and_then_take_effect_once(refusal, store, proxy, others, raw, namespace):
     proxy.refusal = refusal
-    chosen = now_and_then(0.5, seed=5)
+    chosen = now_and_then(0.35, seed=5)
     begin(proxy, Fault.REFUSAL, lambda message: only_by_sha(message) and chosen(message))
     await asyncio.gather(*(Life(store, number).live() for number in range(4)))
     await end(proxy)
