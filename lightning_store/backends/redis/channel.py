@@ -37,15 +37,17 @@ class Channel(asyncio.Protocol):
     """A connection of the driver, opened and authenticated by it, that many calls share.
 
     A call that is cancelled or out of time leaves its place: its answers are dropped when they come, so that nobody
-    gets those of another. A connection on which nothing was heard while a call ran out of time is taken for dead.
+    gets those of another. A connection on which answers are awaited and nothing is heard for long is taken for dead.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, *, silent_seconds: float) -> None:
         """Take over a connection that is open.
 
         Args:
             connection: Of the driver, which does not use it any more.
+            silent_seconds: For how long nothing may be heard while answers are awaited.
         """
+        self._silent_seconds = silent_seconds
         self._loop = asyncio.get_running_loop()
         # Kept, because a stream that is collected closes its transport.
         self._streams = connection._reader, connection._writer  # noqa: SLF001 - the driver opens no bare transports
@@ -172,19 +174,21 @@ class Channel(asyncio.Protocol):
         self._timer = self._loop.call_at(until, self._look)
 
     def _look(self) -> None:
-        """Let calls fail whose time is over, and the connection if nothing was heard meanwhile."""
+        """Let calls fail whose time is over, and the connection if it is dead."""
         now = self._loop.time()
         self._timer = None
-        over = [exchange for exchange in self._exchanges if exchange.until <= now]
-        for exchange in over:
-            if not exchange.answered.done():
+        left: list[float] = []
+        for exchange in self._exchanges:
+            if exchange.until > now:
+                left.append(exchange.until)
+            elif not exchange.answered.done():
                 exchange.answered.set_exception(out_of_time(exchange.until - exchange.sent))
-        if any(exchange.sent >= self._heard for exchange in over):
-            self.abort("the server was silent for as long as a call may take")
-            return
-        left = [exchange.until for exchange in self._exchanges if exchange.until > now]
-        if left:
-            self._look_at(min(left))
+        if self._exchanges:
+            dead = max(self._heard, self._exchanges[0].sent) + self._silent_seconds
+            if dead <= now:
+                self.abort("the server was silent for too long")
+            else:
+                self._look_at(min([dead, *left]))
 
     def _end(self, why: str) -> None:
         self._ended = why

@@ -94,7 +94,7 @@ class Multiplexer:
             async with timeout(self._settings.socket_seconds):
                 await self._way.prepare(connection)
                 await connection.connect()
-                channel = self._channel = Channel(connection)
+                channel = self._channel = Channel(connection, silent_seconds=self._settings.socket_seconds)
         except asyncio.TimeoutError:
             await connection.disconnect(nowait=True)
             raise out_of_time(self._settings.socket_seconds) from None
