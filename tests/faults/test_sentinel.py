@@ -6,7 +6,11 @@ import re
 import time
 
 import pytest
+from redis.exceptions import ReadOnlyError
 
+from lightning_store.backends.redis.multiplexer import Multiplexer
+from lightning_store.backends.redis.pool import Pool
+from lightning_store.backends.redis.settings import settings_for
 from lightning_store.errors import AccessDeniedError, StoreUnavailableError
 from lightning_store.reachable import check_reachable
 from tests.support.command_line import run_process, start_process
@@ -192,7 +196,7 @@ async def test_sentinel_that_is_behind_misleads_nobody(group, open_store, tmp_pa
 
 def port_of(store):
     """Where a store has a connection."""
-    return store._connections._pools.get()._connections[0].port
+    return store._connections._pools.get()._channel._transport.get_extra_info("peername")[1]
 
 
 async def test_replica_that_is_named_as_primary_is_not_used(group, open_store):
@@ -355,16 +359,22 @@ async def test_planned_failover_loses_nothing(group, open_store):
     assert (known, finished) == (set(work.acknowledged), sorted(work.ended))
 
 
-async def test_answer_of_a_replica_ends_the_idle_connections_too(private_redis, open_store):
+async def test_answer_of_a_replica_ends_all_connections(private_redis):
+    """Their name may lead to another server by now."""
     server = private_redis(settings={"appendonly": "no"})
-    store = open_store(server, retry_seconds=0.1, memory_check_seconds=None)
-    await asyncio.gather(*(store.enqueue_rollout("task") for _ in range(8)))
+    settings = settings_for(server.url)
+    pool, shared = Pool(settings, most=8), Multiplexer(settings)
+    write = [("SET", "key", "value")]
+    await asyncio.gather(*(each.send(write) for each in (*[pool] * 8, shared)))
+    assert len([each for each in pool._connections if each.is_connected]) == 8
+    assert shared._channel.is_open
     with server.client() as raw:
         raw.execute_command("REPLICAOF", "127.0.0.1", "1")
-        pool = store._connections._pools.get()
-        assert len([each for each in pool._connections if each.is_connected]) == 8
-        with pytest.raises(StoreUnavailableError):
-            await store.enqueue_rollout("task")
-        assert [each for each in pool._connections if each.is_connected] == []
+        for each in (pool, shared):
+            [answer] = await each.send(write)
+            assert isinstance(answer, ReadOnlyError)
+        assert not any(each.is_connected for each in pool._connections)
+        assert not shared._channel.is_open
         raw.execute_command("REPLICAOF", "NO", "ONE")
-    await store.enqueue_rollout("task")
+    await asyncio.gather(*(each.send(write) for each in (*[pool] * 8, shared)))
+    await asyncio.gather(pool.close(), shared.close())

@@ -242,6 +242,5 @@ async def test_connections_that_are_cut_are_opened_again(server, open_store):
     store = open_store(server.url())
     await store.enqueue_rollout("task")
     for pool in store._connections._pools._values.values():
-        for connection in pool._connections:
-            connection._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        pool._channel._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     assert (await claim(store, "worker-1")).input == "task"

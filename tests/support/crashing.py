@@ -34,7 +34,10 @@ class _Countdown:
 
 
 class _CrashingPool(Pool):
-    """Kills its process when the server has answered the last command that it may execute, in a pipeline too."""
+    """Kills its process when the server has answered the last command that it may execute, in a pipeline too.
+
+    Calls do not share a connection, so that the order of what several at once are answered is that of their sending.
+    """
 
     def __init__(self, countdown: _Countdown, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -49,27 +52,17 @@ class _CrashingPool(Pool):
         return answers
 
 
-class _CrashingClusterPool(ClusterPool):
-    """The same on a Cluster, where those of several nodes are counted together."""
-
-    def __init__(self, countdown: _Countdown, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._countdown = countdown
-
-    def _new_pool(self, settings: ConnectionSettings) -> Pool:
-        return _CrashingPool(self._countdown, settings, most=1)
-
-
 class _CrashingConnections(Connections):
     def __init__(self, settings: ConnectionSettings, countdown: _Countdown) -> None:
         super().__init__(settings)
-        slots = SlotMap(settings.nodes)
 
-        def new_pool() -> Pool | ClusterPool:
-            if settings.nodes:
-                return _CrashingClusterPool(countdown, settings, slots, most=1)
+        def to_server(settings: ConnectionSettings) -> Pool:
             return _CrashingPool(countdown, settings, most=1)
 
+        def new_pool() -> Pool | ClusterPool:
+            return ClusterPool(settings, slots, to_server) if settings.nodes else to_server(settings)
+
+        slots = SlotMap(settings.nodes)
         self._pools = PerLoop(new_pool)
         self._blocking = PerLoop(new_pool)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,13 +9,13 @@ from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from hiredis import ProtocolError, Reader
 from typing_extensions import Self
 
 _CHUNK: Final = 1 << 16
+_NOTHING: Final = object()
 # What a client says before its first command; that these answers are lost is another fault.
 _HANDSHAKE: Final = (b"AUTH", b"CLIENT", b"SELECT", b"HELLO")
-
-_COMMAND: Final = re.compile(rb"\*\d+\r\n\$\d+\r\n")
 
 Judge = Callable[[bytes], bool]
 """Whether what a client sent meets with a fault."""
@@ -38,10 +37,35 @@ class Fault(Enum):
 
 @dataclass
 class _Link:
-    """What happens to a connection, and whether its server has answered since."""
+    """What happens to a connection, whether its server has answered since, and how much it has still to answer."""
 
     fault: Fault | None = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    awaited: int = 0
+
+    def expect(self, count: int) -> None:
+        """So many answers more are still to come; less, if they came."""
+        self.awaited += count
+        if self.awaited:
+            self.idle.clear()
+        else:
+            self.idle.set()
+
+
+class _Counter:
+    """Counts the commands or answers that end in what has come."""
+
+    def __init__(self) -> None:
+        self._reader = Reader(notEnoughData=_NOTHING)
+
+    def count(self, message: bytes) -> int:
+        """How many; none of what is not Redis' protocol, where nothing is sent before the last answer has come."""
+        self._reader.feed(message)
+        try:
+            return sum(1 for _ in iter(self._reader.gets, _NOTHING))
+        except ProtocolError:
+            return 0
 
 
 class Proxy:
@@ -136,6 +160,7 @@ class Proxy:
         there: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         link = _Link()
+        link.idle.set()
         writers = (here[1], there[1])
         self._writers.update(writers)
         both = [asyncio.ensure_future(self._forth(here, there[1], link)),
@@ -144,6 +169,7 @@ class Proxy:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
             link.answered.set()
+            link.idle.set()
             for writer in writers:
                 writer.transport.abort()
             self._writers.difference_update(writers)
@@ -154,8 +180,11 @@ class Proxy:
     async def _forth(
         self, here: tuple[asyncio.StreamReader, asyncio.StreamWriter], there: asyncio.StreamWriter, link: _Link
     ) -> None:
+        commands = _Counter()
         while message := await here[0].read(_CHUNK):
+            count = commands.count(message)
             if self._meets_fault(message):
+                await link.idle.wait()  # what was sent before has its answers
                 link.fault = self.fault
                 self.lost += 1
             await self._moving.wait()
@@ -163,12 +192,13 @@ class Proxy:
                 await self._pass_on_late(message, there, link)
                 return
             if link.fault is Fault.REFUSAL:
-                here[1].write(f"-{self.refusal}\r\n".encode() * len(_COMMAND.findall(message)))
+                here[1].write(f"-{self.refusal}\r\n".encode() * count)
                 link.fault = None
                 continue
             if link.fault is Fault.HALF_MESSAGE:
                 message = message[: len(message) // 2]
             if link.fault is not Fault.CUT_BEFORE:
+                link.expect(count)
                 there.write(message)
                 await there.drain()
             if link.fault in {Fault.CUT_BEFORE, Fault.HALF_MESSAGE, Fault.CUT_AFTER}:
@@ -190,8 +220,10 @@ class Proxy:
             self._held -= 1
 
     async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link) -> None:
+        answers = _Counter()
         while message := await reader.read(_CHUNK):
             await self._moving.wait()
+            link.expect(-answers.count(message))
             fault, link.fault = link.fault, None
             if fault is Fault.FROZEN_MESSAGE:
                 link.answered.set()

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio.connection import Connection
 
 from lightning_store.backends.redis.connection import Connections
+from lightning_store.backends.redis.replication import Replication
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import StoreUnavailableError
 from tests.support.virtual_time import run_in_virtual_time
@@ -74,7 +75,9 @@ def test_silent_server_is_given_up_within_the_limit(limits: tuple[float, float])
 
 def test_call_that_gets_no_connection_is_given_up_within_the_limit() -> None:
     async def call() -> float:
-        connections = Connections(ConnectionSettings(Connection, {}, retry_seconds=3.0, max_connections=1))
+        replication = Replication(min_replicas=1)
+        limits = {"retry_seconds": 3.0, "max_connections": 1, "replication": replication}
+        connections = Connections(ConnectionSettings(Connection, {}, **limits))  # calls that wait do not share one
         await connections._pools.get()._turns.take(0)  # somebody else has the only one, for ever
         with pytest.raises(StoreUnavailableError, match="connections are in use"):
             await connections.command("PING")

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -11,10 +11,14 @@ from redis import exceptions as redis_errors
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from lightning_store.addresses import Address
+from lightning_store.backends.redis.multiplexer import Multiplexer
 from lightning_store.backends.redis.pool import Pool, SendTo
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import InvalidRequestError
+
+NewPool = Callable[[ConnectionSettings], Pool | Multiplexer]
+"""Makes the connections to one server."""
 
 _LEAST_BETWEEN_LOOKS: Final = 0.1
 _LOOK_SECONDS: Final = 2.0
@@ -101,18 +105,18 @@ class ClusterPool:
     it waits. A command that reads one key is; the key is where it is sent, or does not exist.
     """
 
-    def __init__(self, settings: ConnectionSettings, slots: SlotMap, *, most: int) -> None:
+    def __init__(self, settings: ConnectionSettings, slots: SlotMap, new_pool: NewPool) -> None:
         """Make a pool.
 
         Args:
             settings: How to reach the nodes.
             slots: Where the slots are.
-            most: Most connections to each node.
+            new_pool: Makes the connections to one node.
         """
         self._settings = settings
         self._slots = slots
-        self._most = most
-        self._pools: dict[Address, Pool] = {}
+        self._new_pool = new_pool
+        self._pools: dict[Address, Pool | Multiplexer] = {}
         self._looking = asyncio.Lock()
         self._is_closed = False
 
@@ -185,16 +189,13 @@ class ClusterPool:
             self._slots.suspect()
             raise
 
-    def _pool_of(self, address: Address) -> Pool:
+    def _pool_of(self, address: Address) -> Pool | Multiplexer:
         if self._is_closed:
             raise redis_errors.ConnectionError("the connections were closed")
         pool = self._pools.get(address)
         if pool is None:
             pool = self._pools[address] = self._new_pool(self._settings.at(address))
         return pool
-
-    def _new_pool(self, settings: ConnectionSettings) -> Pool:
-        return Pool(settings, most=self._most)
 
     async def _look(self, until: float | None) -> None:
         """Ask the nodes where the slots are, if it is time to; who comes meanwhile waits for the answer."""

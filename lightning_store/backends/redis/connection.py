@@ -11,11 +11,12 @@ from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 
-from lightning_store.backends.redis.cluster import ClusterPool, SlotMap
+from lightning_store.backends.redis.cluster import ClusterPool, NewPool, SlotMap
 from lightning_store.backends.redis.failures import is_transient, translated
+from lightning_store.backends.redis.multiplexer import Multiplexer
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument, Call
-from lightning_store.backends.redis.sentinel import opener
+from lightning_store.backends.redis.sentinel import way_of
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import NotReplicatedError
 from lightning_store.loops import PerLoop
@@ -44,9 +45,18 @@ class Connections:
         self.settings = settings
         self.observer = UNOBSERVED
         self._replication = settings.replication
-        open_pool = _opener(settings)
-        self._pools = PerLoop(lambda: open_pool(settings.max_connections), lambda pool: pool.hang_up())
-        self._blocking = PerLoop(lambda: open_pool(_MOST_BLOCKING), lambda pool: pool.hang_up())
+        way = way_of(settings)
+        slots = SlotMap(settings.nodes)
+
+        def pools(new_pool: NewPool) -> PerLoop[Pool | Multiplexer | ClusterPool]:
+            make = partial(ClusterPool, settings, slots, new_pool) if settings.nodes else partial(new_pool, settings)
+            return PerLoop(make, lambda pool: pool.hang_up())
+
+        self._blocking = pools(lambda to: Pool(to, most=_MOST_BLOCKING, way=way()))
+        if settings.can_share:
+            self._pools = pools(lambda to: Multiplexer(to, way=way()))
+        else:
+            self._pools = pools(lambda to: Pool(to, most=settings.max_connections, way=way()))
 
     @property
     def is_cluster(self) -> bool:
@@ -198,14 +208,6 @@ class Connections:
             await asyncio.sleep(pause)
             send, latest = send_again or send, until
             delay = min(2 * delay, _LONGEST_DELAY)
-
-
-def _opener(settings: ConnectionSettings) -> Callable[[int], Pool | ClusterPool]:
-    """Makes pools of so many connections at most, to each server, for the running event loop."""
-    if not settings.nodes:
-        return opener(settings)
-    slots = SlotMap(settings.nodes)
-    return lambda most: ClusterPool(settings, slots, most=most)
 
 
 async def _first(answers: Awaitable[list[Any]]) -> Any:

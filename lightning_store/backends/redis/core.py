@@ -85,7 +85,8 @@ class RedisCore(BaseStore):
             token_seconds: How long answers are kept for calls that are sent again; at least twice the longer of
                 `retry_seconds` and `socket_seconds`. A call that arrives later than that is taken for a new one.
             events_kept: About how many events are kept.
-            max_connections: Most connections per event loop, on a Cluster to each node; further calls wait for one.
+            max_connections: Most connections per event loop, on a Cluster to each node, of calls that need one each
+                because they wait for replicas (`min_replicas`); further ones wait. All others share one.
             socket_seconds: Longest time for one command, connecting included.
             retry_seconds: For how long a call is repeated before StoreUnavailableError; its first try alone may take
                 `socket_seconds` if that is longer. Waiting calls raise it when both and their own limit are over.

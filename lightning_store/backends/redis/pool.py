@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from redis import exceptions as redis_errors
 
@@ -26,25 +26,65 @@ _BLOCKING_MARGIN: Final = 3.0
 """Longest time for the answer once a blocking command is over; nothing is lost by asking on another connection then."""
 
 
+class Way(Protocol):
+    """How connections get to the server."""
+
+    def join(self, pool: Any) -> None:
+        """Begin to move a pool's connections (`move`) when the server becomes another."""
+
+    async def leave(self, pool: Any) -> None:
+        """End to."""
+
+    async def prepare(self, connection: Any) -> None:
+        """Make a connection ready that may not be open; else the driver opens it to where it was made for."""
+
+    def hang_up(self) -> None:
+        """Close sockets of a loop that is closed."""
+
+
+class _Direct:
+    """To where the settings say."""
+
+    def join(self, pool: Any) -> None:
+        pass
+
+    async def leave(self, pool: Any) -> None:
+        pass
+
+    async def prepare(self, connection: Any) -> None:
+        pass
+
+    def hang_up(self) -> None:
+        pass
+
+
+DIRECT: Final = _Direct()
+
+
 class Pool:
-    """Sends commands on connections of its own, which are opened when needed; the one used last is used first.
+    """Sends commands on connections that are each for one call at a time, because commands may block them.
+
+    They are opened when needed; the one used last is used first.
 
     The driver's pools and clients would double the time that a call takes here: they look for changes of the server
     and keep records at every step.
     """
 
-    def __init__(self, settings: ConnectionSettings, *, most: int) -> None:
+    def __init__(self, settings: ConnectionSettings, *, most: int, way: Way = DIRECT) -> None:
         """Make a pool.
 
         Args:
             settings: How to reach the server.
             most: Most connections; further calls wait for one.
+            way: How connections get there.
         """
         self._settings = settings
+        self._way = way
         self._turns = Turns(most)
         self._connections: list[Any] = []
         self._free: list[Any] = []
         self._is_closed = False
+        way.join(self)
 
     async def send(
         self, commands: Sequence[Sequence[Argument]], until: float | None = None, *, blocking_seconds: float = 0.0
@@ -88,7 +128,9 @@ class Pool:
 
     async def close(self) -> None:
         """Close all connections, for good: calls that still want one are refused, as if it were lost."""
-        self._is_closed = True
+        if not self._is_closed:
+            self._is_closed = True
+            await self._way.leave(self)
         for connection in self._connections:
             await connection.disconnect()
 
@@ -108,6 +150,7 @@ class Pool:
             transport = getattr(writer, "transport", None)
             if transport is not None:
                 hang_up(transport)
+        self._way.hang_up()
 
     def _new(self) -> Any:
         connection = self._settings.connection()
@@ -117,7 +160,7 @@ class Pool:
     async def _exchange(self, connection: Any, commands: Sequence[Sequence[Argument]], seconds: float) -> list[Any]:
         try:
             async with timeout(seconds):
-                await self._prepare(connection)
+                await self._way.prepare(connection)
                 await connection.send_packed_command(connection.pack_commands(commands))
                 answers = [await _answer(connection) for _ in commands]
         except asyncio.TimeoutError:
@@ -132,9 +175,6 @@ class Pool:
         if any(isinstance(answer, Exception) and is_misplaced(answer) for answer in answers):
             await self._give_up(connection)  # the name of the server may lead to another by now
         return answers
-
-    async def _prepare(self, connection: Any) -> None:
-        """Make a connection ready; the driver opens one to where it was made for."""
 
     async def _give_up(self, connection: Any) -> None:
         """End a connection, and the idle ones: what is wrong with it may be wrong with them, which costs a try each."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.failures import is_distrusted
-from lightning_store.backends.redis.pool import Pool
+from lightning_store.backends.redis.pool import DIRECT, Pool, Way
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.loops import PerLoop
@@ -97,7 +97,7 @@ class Primary:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
-        self._followers: list[SentinelPool] = []
+        self._followers: list[Any] = []
         self._sentinels: list[Pool] = []
         self._asking: asyncio.Future[Named] | None = None
         self._known: tuple[str, int] | None = None
@@ -109,14 +109,14 @@ class Primary:
         """Host and port of the primary, as far as it is known."""
         return self._known
 
-    def join(self, pool: "SentinelPool") -> None:
+    def join(self, pool: Any) -> None:
         """Begin to follow for a pool."""
         self._followers.append(pool)
         if not self._sentinels:
             self._sentinels = [Pool(each, most=1) for each in self._settings.sentinels]
             self._look_later()
 
-    async def leave(self, pool: "SentinelPool") -> None:
+    async def leave(self, pool: Any) -> None:
         """End to follow for a pool; without any, nothing stays open."""
         self._followers.remove(pool)
         if self._followers:
@@ -142,6 +142,7 @@ class Primary:
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
+            self._asking.add_done_callback(_retrieve)
         found = await asyncio.shield(self._asking)
         address = found.host, found.port
         before, self._known = self._known, address
@@ -149,6 +150,25 @@ class Primary:
             for pool in self._followers:
                 await pool.move()
         return address
+
+    async def prepare(self, connection: Any) -> None:
+        """Open a connection to the primary of the moment."""
+        if connection.is_connected:
+            return
+        address = connection.host, connection.port = await self.locate()
+        where = f"{connection.host}:{connection.port}, which the sentinels name as the primary,"
+        try:
+            async with timeout(_OPENING_SECONDS):
+                await connection.connect()
+                # What sentinels say may be late, and a replica would answer reads. HELLO tells the role to every user.
+                await connection.send_command("HELLO")
+                hello = await connection.read_response(disable_decoding=True)
+        except asyncio.TimeoutError:
+            raise redis_errors.ConnectionError(f"{where} does not answer") from None
+        if dict(zip(hello[::2], hello[1::2], strict=True))[b"role"] != b"master":
+            raise redis_errors.ConnectionError(f"{where} is a replica")
+        if address != self.address:
+            raise redis_errors.ConnectionError(f"{where} has been replaced meanwhile")
 
     async def _ask(self) -> Named:
         if not self._sentinels:
@@ -194,52 +214,19 @@ class Primary:
             self._look_later()
 
 
+def _retrieve(asking: "asyncio.Future[Named]") -> None:
+    """Look at the error, which all who have asked may be too late to see."""
+    if not asking.cancelled():
+        asking.exception()
+
+
 def _answers(asked: Sequence["asyncio.Future[Named | Exception]"]) -> list[Named]:
     answers = [each.result() for each in asked if each.done() and not each.cancelled()]
     return [answer for answer in answers if isinstance(answer, Named)]
 
 
-class SentinelPool(Pool):
-    """A pool whose connections lead to the primary of the moment."""
-
-    def __init__(self, settings: ConnectionSettings, primary: Primary, *, most: int) -> None:
-        super().__init__(settings, most=most)
-        self._primary = primary
-        primary.join(self)
-
-    async def close(self) -> None:
-        """See Pool."""
-        if not self._is_closed:
-            await self._primary.leave(self)
-        await super().close()
-
-    def hang_up(self) -> None:
-        """See Pool."""
-        super().hang_up()
-        self._primary.hang_up()
-
-    async def _prepare(self, connection: Any) -> None:
-        if connection.is_connected:
-            return
-        address = connection.host, connection.port = await self._primary.locate()
-        where = f"{connection.host}:{connection.port}, which the sentinels name as the primary,"
-        try:
-            async with timeout(_OPENING_SECONDS):
-                await connection.connect()
-                # What sentinels say may be late, and a replica would answer reads. HELLO tells the role to every user.
-                await connection.send_command("HELLO")
-                hello = await connection.read_response(disable_decoding=True)
-        except asyncio.TimeoutError:
-            raise redis_errors.ConnectionError(f"{where} does not answer") from None
-        if dict(zip(hello[::2], hello[1::2], strict=True))[b"role"] != b"master":
-            raise redis_errors.ConnectionError(f"{where} is a replica")
-        if address != self._primary.address:
-            raise redis_errors.ConnectionError(f"{where} has been replaced meanwhile")
-
-
-def opener(settings: ConnectionSettings) -> Callable[[int], Pool]:
-    """Makes pools of so many connections at most, for the running event loop."""
+def way_of(settings: ConnectionSettings) -> Callable[[], Way]:
+    """How connections of the running event loop get to the server."""
     if not settings.sentinels:
-        return lambda most: Pool(settings, most=most)
-    primaries = PerLoop(lambda: Primary(settings), Primary.hang_up)
-    return lambda most: SentinelPool(settings, primaries.get(), most=most)
+        return lambda: DIRECT
+    return PerLoop(lambda: Primary(settings), Primary.hang_up).get

@@ -40,7 +40,8 @@ class ConnectionSettings:
     Attributes:
         connection_class: redis-py's connection class.
         kwargs: Arguments of redis-py's connection class; they may hold secrets and are not shown.
-        max_connections: Most connections per event loop for calls that do not block; further calls wait for one.
+        max_connections: Most connections per event loop for calls that do not block but cannot share one; further
+            calls wait for one.
         socket_seconds: Longest time for one command, connecting included.
         retry_seconds: For how long a call is repeated before StoreUnavailableError; no try waits for longer than what
             is left of it, but the first may take `socket_seconds`.
@@ -68,6 +69,14 @@ class ConnectionSettings:
                 f"replication_seconds: expected at most half of socket_seconds ({self.socket_seconds:g}), "
                 f"got {self.replication.seconds:g}"
             )
+
+    @property
+    def can_share(self) -> bool:
+        """Whether calls that do not block can share a connection.
+
+        Not where they wait for replicas, which stops those behind them, nor on a fake, which has no real connection.
+        """
+        return not self.replication.min_replicas and not self.connection_class.__module__.startswith("fakeredis.")
 
     def at(self, address: Address) -> "ConnectionSettings":
         """How to reach one node of the Cluster."""
