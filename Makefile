@@ -20,7 +20,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .PHONY: help install test test-agentlightning coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak chaos \
         generate verify check clean
-unexport PYTHONPATH PYTHONHOME
+# Compiled modules are kept: tests start some hundred processes, each of which would compile the package again.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

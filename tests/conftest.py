@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import redis
 
 from lightning_store.addresses import DEFAULT_NAMESPACE
 from lightning_store.connect import TOKEN_VARIABLE
@@ -51,13 +52,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisUnderTest]:
-    """The shared server of this worker process, started by the first test that asks; not for tests that break it."""
-    with RedisUnderTest(settings={"appendonly": "no"}) as server:
-        yield server
+def shared_redis() -> Iterator[tuple[RedisUnderTest, "redis.Redis"]]:
+    """The shared server of this worker process, started by the first test that asks, and a client of it."""
+    with RedisUnderTest(settings={"appendonly": "no"}) as server, redis.Redis.from_url(server.url) as client:
+        yield server, client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def redis_server(shared_redis: tuple[RedisUnderTest, "redis.Redis"]) -> Iterator[RedisUnderTest]:
+    """The shared server; not for tests that break it.
+
+    It is emptied after the test: audits and tests that look through all keys would take longer with each test before.
+    """
+    server, client = shared_redis
+    yield server
+    client.flushall()
+
+
+@pytest.fixture
 def redis_url(redis_server: RedisUnderTest) -> str:
     """URL of the shared server, password included."""
     return redis_server.url
