@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import random
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from lightning_store.errors import StoreUnavailableError
 from lightning_store.operations import OPERATIONS
 from tests.support.clock import SettableClock
 from tests.support.factories import claim, requests_for, some_resources, span_of
+from tests.support.fates import fates
 from tests.support.ids import CountingIds
 from tests.support.invariants import check
 from tests.support.keyspace import comparable, read_keyspace
@@ -22,6 +24,9 @@ from tests.support.until import until
 
 COROUTINES = 32
 SOCKET_SECONDS = 0.1
+RETRY_SECONDS = 120.0
+"""Longer than a test may take. On a busy machine most answers that come too late for SOCKET_SECONDS are no fault that a
+test has made, and a call may meet with any number of them."""
 FROZEN_SECONDS = 0.25
 DELAY_SECONDS = 0.05
 MISDEEDS = [fault for fault in Fault if fault is not Fault.REFUSAL]
@@ -30,8 +35,10 @@ each_misdeed = pytest.mark.parametrize("fault", MISDEEDS, ids=lambda fault: faul
 
 @pytest.fixture
 async def store(proxy, namespace):
-    """Gives up a connection soon, and a call late."""
-    store = RedisLightningStore(proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS)
+    """Gives up a connection soon, and a call never."""
+    store = RedisLightningStore(
+        proxy.url, namespace=namespace, socket_seconds=SOCKET_SECONDS, retry_seconds=RETRY_SECONDS
+    )
     yield store
     proxy.judge = None
     await store.close()
@@ -287,6 +294,14 @@ async def test_refusal_that_lasts_is_an_outage_and_no_empty_answer(refusal, prox
 # -- waiting claims --------------------------------------------------------------------------------------------------
 
 ROLLOUTS = 32
+DISTURBANCES = 40
+CANCELLED = 8
+"""So many of the waiters at each disturbance: few of them have a message under way."""
+LEASE_SECONDS = 600
+"""Longer than a test may take: a rollout that is claimed for somebody who is gone does not come back meanwhile."""
+CALM_SECONDS = 60.0
+"""Bound for what is still to do when the disturbances end: one wait of 6 s may be frozen, the rest is the machine's. It
+only has to be below the lease, for nothing else brings a lost claim back."""
 
 
 def the_second(word):
@@ -320,32 +335,37 @@ async def test_waiter_gets_its_rollout_once_whatever_becomes_of_its_messages(
 
 async def disturb(proxy, waiters, restart, dice):
     """Cut all connections at random, and cancel some of the waiters if they can be started again."""
-    while True:
+    for _ in range(DISTURBANCES):
         await asyncio.sleep(dice.uniform(0.0, 0.1))
         if dice.random() < 0.3:
             proxy.cut()
         if restart is not None:
-            number = dice.randrange(COROUTINES)
-            waiters[number].cancel()
-            await asyncio.wait([waiters[number]])
-            waiters[number] = restart(number)
+            numbers = dice.sample(range(COROUTINES), CANCELLED)
+            for number in numbers:
+                waiters[number].cancel()
+            await asyncio.wait([waiters[number] for number in numbers])
+            for number in numbers:
+                waiters[number] = restart(number)
 
 
 @pytest.mark.parametrize("cancelled", [False, True], ids=["cut", "cut and cancelled"])
-@pytest.mark.parametrize("lease", [None, 60], ids=["asked first", "sent with the wait"])
+@pytest.mark.parametrize("lease", [None, LEASE_SECONDS], ids=["asked first", "sent with the wait"])
 @pytest.mark.parametrize(
     "fault", [Fault.LOST_ANSWER, Fault.FROZEN_ANSWER, Fault.FROZEN_MESSAGE], ids=lambda fault: fault.name.lower()
 )
 async def test_each_rollout_is_worked_on_once_by_waiters_that_are_disturbed(
     fault, lease, cancelled, store, proxy, others, raw, namespace
 ):
-    """32 wait on one store; those who are cancelled hand back what they were given, and others get it."""
+    """32 wait on one store; those who are cancelled hand back what they were given, and others get it.
+
+    How much of it is done while they are disturbed is up to the machine. In the calm after that all of it has to be.
+    """
     dice = random.Random(3)  # noqa: S311 - repeatable on purpose
     delivered, ended = Counter(), Counter()
 
     async def wait_and_work(number):
         while True:
-            rollout = await store.dequeue_rollout(f"w{number}", timeout=30, lease_seconds=lease)
+            rollout = await claim(store, f"w{number}", timeout=math.inf, lease_seconds=lease)
             delivered[rollout.rollout_id] += 1
             # Whoever has work finishes it; only waits are cancelled.
             finish = asyncio.ensure_future(
@@ -366,18 +386,20 @@ async def test_each_rollout_is_worked_on_once_by_waiters_that_are_disturbed(
     ids = []
     for number in range(ROLLOUTS):
         ids.append((await others.enqueue_rollout(number)).rollout_id)
-        await asyncio.sleep(dice.uniform(0.0, 0.02))
-    finished = await others.wait_for_rollouts(rollout_ids=ids, timeout=20)
-    disturbing.cancel()
+        await asyncio.sleep(dice.uniform(0.0, 0.1))
+    await disturbing
+    proxy.judge = None
+    finished = {each.rollout_id for each in await others.wait_for_rollouts(rollout_ids=ids, timeout=CALM_SECONDS)}
+    unfinished = [rollout_id for rollout_id in ids if rollout_id not in finished]
+    assert not unfinished, await fates(others, unfinished)
     await asyncio.gather(*finishing)
     for waiter in waiters:
         waiter.cancel()
-    await asyncio.wait([*waiters, disturbing])
+    await asyncio.wait(waiters)
     await end(proxy)
     await until(lambda: not store._loops.get().background)
 
     assert [type(waiter.exception()) for waiter in waiters if not waiter.cancelled()] == []
-    assert len(finished) == ROLLOUTS
     assert delivered == dict.fromkeys(ids, 1)
     assert Counter(each.rollout_id for each in (await others.completions()).items) == dict.fromkeys(ids, 1)
     attempts = [await others.query_attempts(rollout_id) for rollout_id in ids]
