@@ -191,19 +191,25 @@ class Connections:
         return [_plain(answer) for answer in await self._pools.get().send(commands, until)]
 
     async def _repeat(self, send: Send[T], send_again: Send[T] | None = None) -> T:
-        """Send until it is answered or the time is over; a try never waits for longer than is left, the first aside."""
+        """Send until it is answered or the time is over; a try never waits for longer than is left, the first aside.
+
+        In the end the last error is raised that says more than that the time was over.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.retry_seconds
         delay = _FIRST_DELAY
+        told: Exception | None = None
         latest = max(until, loop.time() + self.settings.socket_seconds)
         while True:
             try:
                 return await send(latest)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised in the end
+                if told is None or not isinstance(error, redis_errors.TimeoutError):
+                    told = error
                 pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter needs no secrecy
                 needed = self._replication.try_seconds if isinstance(error, NotReplicatedError) else 0.0
                 if not is_transient(error) or loop.time() + pause + needed >= until:
-                    raise translated(error) from error
+                    raise translated(told) from told
                 self.observer.retried(translated(error))
             await asyncio.sleep(pause)
             send, latest = send_again or send, until
