@@ -27,7 +27,11 @@ def place(path: Path, block: Block) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(path, marks=[] if path.name == "README.md" else pytest.mark.wide) for path in DOCUMENTS],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_commands_do_what_the_document_says(
     document: Path, private_redis: Callable[..., RedisUnderTest], tmp_path: Path
 ) -> None:

@@ -71,6 +71,7 @@ async def test_the_algorithm_learns_on_the_memory_store():
     assert rollouts.total == result.rollouts == 4 * 10 * 6 + 2 * 40
 
 
+@pytest.mark.wide
 async def test_the_same_seed_gives_the_same_curve_on_redis_whoever_runs_the_rollouts(redis_url, namespace):
     results = []
     async with memory_store() as store, at_work(store, Runner(store, agent)):
@@ -100,6 +101,7 @@ async def test_the_process_of_the_algorithm_tells_what_happens_line_by_line(redi
     assert messages[-1].rollouts == 2 * 64 + 4
 
 
+@pytest.mark.wide
 def test_the_demo_on_a_redis_that_is_there_leaves_nothing_behind(redis_server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     options = DemoOptions(store_url=redis_server.url, iterations=3, group_size=6, runners=2, output_dir=tmp_path)
@@ -114,6 +116,7 @@ def test_the_demo_on_a_redis_that_is_there_leaves_nothing_behind(redis_server, t
         assert client.keys("*ls:demo-*") == []
 
 
+@pytest.mark.wide
 def test_a_process_that_fails_ends_the_demo_and_all_others(redis_url, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_store.demo.supervisor.AGENT", "lightning_store.demo.agent:nobody")
     before = set(psutil.Process().children())

@@ -25,6 +25,8 @@ RETRIED = RolloutConfig(max_attempts=10, retry_condition=["unresponsive"])
 
 MANY = 500
 
+pytestmark = pytest.mark.wide
+
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 

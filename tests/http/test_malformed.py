@@ -29,6 +29,7 @@ async def test_nothing_is_written_and_nothing_is_a_fault_of_ours_over_memory():
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.wide
 async def test_nothing_is_written_and_nothing_is_a_fault_of_ours_over_redis(redis_url, namespace):
     assert len(await check(RedisLightningStore(redis_url, namespace=namespace, **LIMITS))) > LEAST
 

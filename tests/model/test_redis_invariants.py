@@ -35,6 +35,7 @@ async def misbehave(store, client, clock, seed, steps=STEPS):
     assert refused < steps / 3, "most operations have to meet something"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(4))
 async def test_random_operations_keep_the_invariants(seed, namespace):
     server, clock = fakeredis.FakeServer(), SettableClock()
@@ -46,7 +47,14 @@ async def test_random_operations_keep_the_invariants(seed, namespace):
 
 
 @pytest.mark.parametrize("memory", [{}, EVICTING], ids=["room", "evicting"])
-@pytest.mark.parametrize("seed", [100, 101, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(102, 108))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        100,
+        pytest.param(101, marks=pytest.mark.wide),
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(102, 108)),
+    ],
+)
 async def test_random_operations_keep_the_invariants_on_a_real_server(seed, memory, redis_url, namespace):
     clock = SettableClock()
     store = RedisLightningStore(redis_url, namespace=namespace, clock=clock, ids=CountingIds(), **memory)

@@ -22,7 +22,7 @@ SEEDS = range(30)
 every_damage = pytest.mark.parametrize("damage", DAMAGES, ids=str)
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.redis)])
+@pytest.fixture(params=[pytest.param("fake", marks=pytest.mark.wide), pytest.param("real", marks=pytest.mark.redis)])
 def client(request):
     if request.param == "fake":
         yield fakeredis.FakeRedis(server=fakeredis.FakeServer())
