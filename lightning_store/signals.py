@@ -82,7 +82,7 @@ class LastResort:
 
     def arm(self) -> None:
         """Start the clock; once is enough."""
-        if not self._timer.is_alive():
+        if self._timer.ident is None:  # it was never started
             self._timer.start()
 
     def disarm(self) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
 from lightning_store.http.answers import Outcome
-from lightning_store.http.calls import Call, Calls, Gone
+from lightning_store.http.calls import Call, Calls, Gone, whole_body
 from lightning_store.http.failures import failure_of
 from lightning_store.http.openapi import describe
 from lightning_store.http.protocol import (
@@ -29,9 +29,6 @@ from lightning_store.http.wire import CODECS, Codec
 from lightning_store.operations import OPERATIONS, Operation
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-OPERATION: Final = "lightning_store.operation"
-"""Key of the scope under which middlewares find the name of the operation, once it is known."""
 
 CALLER: Final = "lightning_store.caller"
 """Key of the scope under which a middleware says who calls: nobody else gets the answers to that caller's keys."""
@@ -82,7 +79,6 @@ class Api:
         if match.route is None:
             await _refuse(scope, match, send)
             return
-        scope[OPERATION] = match.route.codec.operation.name
         try:
             status, body, extra = await self._answer(match.route, match.arguments, scope, headers, receive)
         except Gone:
@@ -98,7 +94,7 @@ class Api:
         receive: Receive,
     ) -> tuple[int, bytes, Headers]:
         codec = route.codec
-        body = b"" if route.reads_query else await _body(receive)
+        body = b"" if route.reads_query else await whole_body(receive)
         try:
             given = codec.read_query(scope["query_string"]) if route.reads_query else codec.read_body(body)
             arguments = {**path_arguments, **given}
@@ -201,22 +197,6 @@ def _check_page(arguments: Mapping[str, Any]) -> None:
 
 def _extra(outcome: Outcome) -> Headers:
     return (_CUT,) if outcome.is_cut else ()
-
-
-async def _body(receive: Receive) -> bytes:
-    """The body of a request.
-
-    Raises:
-        Gone: The caller went away before it was complete.
-    """
-    message = await receive()
-    parts: list[bytes] = []
-    while message["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-        message = await receive()
-    raise Gone
 
 
 async def _refuse(scope: Scope, match: Match, send: Send) -> None:

@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lightning_store.http.access import Places
 from lightning_store.http.guards import PUBLIC_PATHS
 from lightning_store.http.options import ServerOptions
-from lightning_store.http.otlp_bodies import ENCODINGS, CorruptBodyError, Unpacker
 from lightning_store.http.protocol import PREFIX
 from lightning_store.http.refusals import bad_request, overloaded, too_slow
+from lightning_store.http.unpacking import ENCODINGS, CorruptBodyError, Unpacker
 
 if sys.version_info >= (3, 12):
     from asyncio import timeout
@@ -32,10 +32,9 @@ _CHUNK: Final = 65_536
 
 
 class Bodies:
-    """Reads the whole body of a request, and passes it on in one piece.
+    """Reads the whole body of a request, unpacks it, and passes it on in one piece.
 
-    Below the prefix of the API a packed body is unpacked, and the nesting of JSON checked. Elsewhere, which is where
-    OTLP is, the body is passed on as it is: the answer to a bad one has to be in a form of its own there.
+    Below the prefix of the API the nesting of JSON is checked.
     """
 
     def __init__(self, app: ASGIApp, places: Places, options: ServerOptions) -> None:
@@ -51,14 +50,13 @@ class Bodies:
             return
         headers = Headers(scope=scope)
         self._check_length(headers)
-        is_ours = scope["path"].startswith(PREFIX)
-        encoding = headers.get("content-encoding", "identity").strip().lower() if is_ours else "identity"
+        encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"identity", "", *ENCODINGS}:
             raise bad_request(f"content-encoding: expected {', '.join(ENCODINGS)} or none, got {encoding[:40]!r}", 415)
         unpacker = Unpacker(encoding) if encoding in ENCODINGS else None
         with self._held() as held:
             body = await self._read(receive, held, unpacker)
-            if is_ours:
+            if scope["path"].startswith(PREFIX):
                 check_json(body, self._options.max_json_depth)
             if unpacker is not None:
                 scope["headers"] = _without_encoding(scope, len(body))

@@ -278,3 +278,19 @@ async def _gone(receive: Receive) -> None:
     """Returns when the caller has gone away."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def whole_body(receive: Receive) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Gone: The caller went away before it was complete.
+    """
+    message = await receive()
+    parts: list[bytes] = []
+    while message["type"] == "http.request":
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        message = await receive()
+    raise Gone

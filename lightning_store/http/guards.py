@@ -1,5 +1,6 @@
 """What a request passes before it reaches the application: who it is, and whether there is room for it."""
 
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -7,14 +8,20 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lightning_store.addresses import is_loopback
+from lightning_store.errors import AccessDeniedError
 from lightning_store.http.access import REQUEST, Places, Request, leave
 from lightning_store.http.app import CALLER
 from lightning_store.http.options import ServerOptions
+from lightning_store.http.protocol import TRACES_PATH
 from lightning_store.http.refusals import bad_request, forbidden, overloaded, unauthorized
 from lightning_store.http.tokens import Tokens
+from lightning_store.operations import OPERATIONS, Operation
 
 PUBLIC_PATHS: Final = frozenset({"/v1/agl/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 """They tell nothing of the store, so they need no token."""
+
+SENDING: Final = OPERATIONS["add_many_spans"]
+"""What a request by OTLP comes down to."""
 
 _SCHEME: Final = "bearer"
 
@@ -75,6 +82,29 @@ def _token_in(headers: Headers) -> str:
     if scheme.lower() != _SCHEME or not token:
         raise unauthorized("expected the header `Authorization: Bearer <token>`")
     return token.strip()
+
+
+class Senders:
+    """Lets in only those spans whose sender may send them; of the body of another nothing is read."""
+
+    def __init__(self, app: ASGIApp, check: Callable[[Operation], object]) -> None:
+        """Set up.
+
+        Args:
+            app: What comes behind it.
+            check: Raises an AccessDeniedError where the caller may not have an operation.
+        """
+        self._app = app
+        self._check = check
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["path"] == TRACES_PATH and scope["method"] == "POST":
+            try:
+                self._check(SENDING)
+            except AccessDeniedError as error:
+                raise forbidden(str(error)) from None
+        await self._app(scope, receive, send)
 
 
 class Concurrency:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
 from lightning_store.conversion import SEQUENCE_ID, Identity, attribute_value, identity_of
+from lightning_store.http.otlp_wire import messages_of
 from lightning_store.requests import MAX_SEQUENCE_ID
 from lightning_store.spans import Event, Link, OtelResource, Span, SpanContext, TraceStatus
 
@@ -42,37 +42,33 @@ class IncomingSpan:
     size: int
 
 
-def incoming_spans(request: ExportTraceServiceRequest) -> tuple[list[IncomingSpan], int]:
-    """The spans of a request in their order, and how many were left out because they name no rollout or no attempt."""
-    found: list[IncomingSpan] = []
-    unattributed = 0
-    for span, resource, scope in _spans_of(request):
-        incoming = _incoming(span, resource, scope)
-        if incoming is None:
-            unattributed += 1
+def incoming_spans(request: bytes) -> Iterator[IncomingSpan | None]:
+    """The spans of a request in their order, each made when it is asked for.
+
+    Args:
+        request: In protobuf, found to be sound.
+
+    Yields:
+        A span; None for one that is left out because it names no rollout or no attempt.
+    """
+    resource, scope = _resource(otlp.ResourceSpans()), _scope(otlp.ScopeSpans())
+    for message, size in messages_of(request):
+        if isinstance(message, otlp.ResourceSpans):
+            resource = _resource(message)
+        elif isinstance(message, otlp.ScopeSpans):
+            scope = _scope(message)
         else:
-            found.append(incoming)
-    return found, unattributed
+            yield _incoming(message, size, resource, scope)
 
 
-def _spans_of(request: ExportTraceServiceRequest) -> Iterator[tuple[otlp.Span, OtelResource, dict[str, Any]]]:
-    """Each span with what it shares with others: its resource, and its scope as an extra field."""
-    for of_resource in request.resource_spans:
-        resource = _resource(of_resource)
-        for of_scope in of_resource.scope_spans:
-            scope = _scope(of_scope)
-            for span in of_scope.spans:
-                yield span, resource, scope
-
-
-def _incoming(span: otlp.Span, resource: OtelResource, scope: dict[str, Any]) -> IncomingSpan | None:
+def _incoming(span: otlp.Span, size: int, resource: OtelResource, scope: dict[str, Any]) -> IncomingSpan | None:
     attributes = _attributes(span.attributes)
     identity = identity_of(attributes, resource.attributes)
     if identity is None:
         return None
     number = _number(attributes.get(SEQUENCE_ID, resource.attributes.get(SEQUENCE_ID)))
     record = _record(span, identity, number or 0, attributes, resource, scope)
-    return IncomingSpan(record, number is not None, span.ByteSize())
+    return IncomingSpan(record, number is not None, size)
 
 
 def _record(

@@ -16,8 +16,14 @@ MAX_CALL_SPANS: Final = 256
 MAX_CALL_BYTES: Final = 1 << 20
 """Bounds of one call of the store, so that other requests have their turn in between."""
 
+MAX_BATCH_SPANS: Final = 1024
+MAX_BATCH_BYTES: Final = 4 << 20
+"""Bounds of what of a request is there as records at once: a record takes several times its bytes, a small one many."""
+
 _TOLD_REASONS: Final = 8
 _TOLD_CHARACTERS: Final = 300
+_KEPT_REASONS: Final = 1000
+_OTHER_REASONS: Final = "other reasons"
 
 UNATTRIBUTED: Final = f"no attribute {ROLLOUT_ID} or {ATTEMPT_ID} on the span or its resource"
 
@@ -30,8 +36,11 @@ class Rejections:
 
     def add(self, count: int, reason: str) -> None:
         """Note rejected spans."""
+        reason = reason[:_TOLD_CHARACTERS]
+        if reason not in self.counts and len(self.counts) >= _KEPT_REASONS:
+            reason = _OTHER_REASONS
         if count:
-            self.counts[reason[:_TOLD_CHARACTERS]] += count
+            self.counts[reason] += count
 
     @property
     def total(self) -> int:
@@ -45,7 +54,21 @@ class Rejections:
         return "; ".join(told)
 
 
-async def store_spans(store: LightningStore, incoming: Sequence[IncomingSpan], unattributed: int) -> Rejections:
+def next_batch(spans: Iterator[IncomingSpan | None]) -> list[IncomingSpan | None]:
+    """The next spans of a request, as many as may be there at once; none when there are no more."""
+    batch: list[IncomingSpan | None] = []
+    size = 0
+    while len(batch) < MAX_BATCH_SPANS and size < MAX_BATCH_BYTES:
+        try:
+            each = next(spans)
+        except StopIteration:
+            break
+        batch.append(each)
+        size += 0 if each is None else each.size
+    return batch
+
+
+async def store_spans(store: LightningStore, batch: Sequence[IncomingSpan | None], rejections: Rejections) -> None:
     """Store spans; what cannot be stored costs only itself.
 
     Spans without a number get the next ones of their rollout, in order. Duplicates are left out and not counted: the
@@ -53,21 +76,20 @@ async def store_spans(store: LightningStore, incoming: Sequence[IncomingSpan], u
 
     Args:
         store: Where they go.
-        incoming: The spans of a request, in their order.
-        unattributed: How many more it had that name no rollout or attempt.
+        batch: Spans of a request, in their order; None for those that name no rollout or attempt.
+        rejections: Where those are noted that cannot be stored.
 
     Raises:
         LightningStoreError: The store refuses for a reason that lies not in the spans, such as being out of reach.
             What was stored until then stays; repeating the request stores the rest.
     """
-    rejections = Rejections()
-    rejections.add(unattributed, UNATTRIBUTED)
+    incoming = [each for each in batch if each is not None]
+    rejections.add(len(batch) - len(incoming), UNATTRIBUTED)
     by_rollout: dict[str, list[IncomingSpan]] = {}
     for each in incoming:
         by_rollout.setdefault(each.span.rollout_id, []).append(each)
     for of_rollout in by_rollout.values():
         await _store_rollout(store, of_rollout, rejections)
-    return rejections
 
 
 async def _store_rollout(store: LightningStore, incoming: list[IncomingSpan], rejections: Rejections) -> None:

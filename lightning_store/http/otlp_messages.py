@@ -4,6 +4,7 @@ import json
 from binascii import b2a_base64, unhexlify
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 # protobuf and the messages of Google's APIs come without types.
@@ -12,11 +13,21 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
-    ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from lightning_store.errors import InvalidRequestError
+from lightning_store.errors import InvalidRequestError, LightningStoreError
+from lightning_store.http.otlp_wire import (
+    RESOURCE_SPANS,
+    SCOPE_SPANS,
+    SPANS,
+    TooMuchError,
+    UnreadableError,
+    check_parts,
+    field,
+    messages_of,
+)
 
 _IDS: Final = ("traceId", "trace_id", "spanId", "span_id", "parentSpanId", "parent_span_id")
 _UNREADABLE: Final = "Unable to parse OTLP traces payload"
@@ -28,12 +39,12 @@ class Encoding:
 
     Attributes:
         media_type: Content type of the bodies.
-        read: The request in a body; raises `InvalidRequestError` if there is none.
+        read: The request in a body, in protobuf, sound in all its parts; raises `InvalidRequestError` if there is none.
         write: A message as a body.
     """
 
     media_type: str
-    read: Callable[[bytes], ExportTraceServiceRequest]
+    read: Callable[[bytes], bytes]
     write: Callable[[Message], bytes]
 
     def success(self, rejected: int, reason: str) -> bytes:
@@ -48,13 +59,22 @@ class Encoding:
         return self.write(Status(message=message))
 
 
-def _read_protobuf(body: bytes) -> ExportTraceServiceRequest:
-    request = ExportTraceServiceRequest()
+def _read_protobuf(body: bytes) -> bytes:
+    _check(body)
+    return body
+
+
+def _check(request: bytes) -> None:
+    """Refuse what is no request, before anything of it is stored.
+
+    Raises:
+        InvalidRequestError: It is none, or has too many parts.
+    """
     try:
-        request.ParseFromString(body)
-    except DecodeError as error:
+        for _ in messages_of(request):
+            pass
+    except (UnreadableError, DecodeError) as error:
         raise InvalidRequestError(f"{_UNREADABLE}: {error}") from error
-    return request
 
 
 def _write_protobuf(message: Message) -> bytes:
@@ -62,30 +82,50 @@ def _write_protobuf(message: Message) -> bytes:
     return data
 
 
-def _read_json(body: bytes) -> ExportTraceServiceRequest:
+def _read_json(body: bytes) -> bytes:
     """By the rules of protobuf's JSON, but ids are hex; names that are not known are ignored."""
-    request = ExportTraceServiceRequest()
     if not body:
-        return request
+        return body
     try:
-        tree = json.loads(body)
-        for node in _nodes_with_ids(tree):
-            _encode_ids(node)
-        json_format.ParseDict(tree, request, ignore_unknown_fields=True)
+        request = _as_protobuf(_object(json.loads(body), "request"))
+    except TooMuchError:
+        raise
     except RecursionError as error:
         raise InvalidRequestError(f"{_UNREADABLE}: nested too deep") from error
     except (ValueError, TypeError, json_format.ParseError) as error:
         raise InvalidRequestError(f"{_UNREADABLE}: {error!s:.500}") from error
+    _check(request)
     return request
 
 
-def _nodes_with_ids(tree: Any) -> Iterator[dict[str, Any]]:
-    """The spans of a request, and their links."""
-    for of_resource in _objects(_object(tree, "request"), "resourceSpans", "resource_spans"):
-        for of_scope in _objects(of_resource, "scopeSpans", "scope_spans"):
-            for span in _objects(of_scope, "spans"):
-                yield span
-                yield from _objects(span, "links")
+def _as_protobuf(tree: dict[str, Any]) -> bytes:
+    """A request as it would be in protobuf; written span by span, because a message takes many times its bytes."""
+    numbers = count(1)
+
+    def taken(parent: dict[str, Any], *names: str) -> Iterator[dict[str, Any]]:
+        """The objects in a list of `parent`, in which they are no more then."""
+        for name in names:
+            for each in _objects({name: parent.pop(name, None)}, name):
+                check_parts(next(numbers))
+                yield each
+
+    request = bytearray()
+    for of_resource in taken(tree, "resourceSpans", "resource_spans"):
+        groups = bytearray()
+        for of_scope in taken(of_resource, "scopeSpans", "scope_spans"):
+            spans = bytearray()
+            for span in taken(of_scope, "spans"):
+                for node in (span, *_objects(span, "links")):
+                    _encode_ids(node)
+                spans += field(SPANS, _parsed(span, Span()))
+            groups += field(SCOPE_SPANS, _parsed(of_scope, ScopeSpans()) + spans)
+        request += field(RESOURCE_SPANS, _parsed(of_resource, ResourceSpans()) + groups)
+    return bytes(request)
+
+
+def _parsed(tree: dict[str, Any], message: Message) -> bytes:
+    data: bytes = json_format.ParseDict(tree, message, ignore_unknown_fields=True).SerializeToString()
+    return data
 
 
 def _objects(parent: dict[str, Any], *names: str) -> Iterator[dict[str, Any]]:
@@ -131,3 +171,16 @@ def encoding_of(content_type: str) -> Encoding | None:
     """The encoding that a content type names, whatever its parameters; None if it names neither."""
     media_type = content_type.partition(";")[0].strip().lower()
     return next((encoding for encoding in ENCODINGS if encoding.media_type == media_type), None)
+
+
+def refusal(content_type: str, kind: type[LightningStoreError], detail: str) -> tuple[str, bytes]:
+    """Media type and body of the answer to a request that is refused.
+
+    Args:
+        content_type: Of the request; the answer is written in the same way, or in protobuf if it is neither's.
+        kind: The error that stands for the refusal.
+        detail: What is wrong.
+    """
+    encoding = encoding_of(content_type) or PROTOBUF
+    message = detail if issubclass(kind, InvalidRequestError) else f"{kind.code}: {detail}"
+    return encoding.media_type, encoding.error(message)

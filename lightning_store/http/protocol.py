@@ -16,6 +16,8 @@ from lightning_store.jsonvalue import encode_json
 
 PREFIX: Final = "/v1/agl"
 TRACES_PATH: Final = "/v1/traces"
+OTHER_OTLP_PATHS: Final = ("/v1/metrics", "/v1/logs", "/v1/development/profiles")
+OTLP_PATHS: Final = frozenset({TRACES_PATH, *OTHER_OTLP_PATHS})
 
 API_VERSION: Final = "1"
 

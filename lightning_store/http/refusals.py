@@ -4,9 +4,12 @@ import asyncio
 import json
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lightning_store.errors import AccessDeniedError, InvalidRequestError, LightningStoreError, ServerBusyError
+from lightning_store.http.otlp_messages import refusal as otlp_refusal
+from lightning_store.http.protocol import JSON_TYPE, OTLP_PATHS
 
 DISCARD_SECONDS: Final = 2.0
 """For how long the rest of a body is read and dropped before a refusal: closing at once would reset the connection, and
@@ -78,12 +81,12 @@ class Refusals:
         except Refused as refusal:
             if answer.has_begun:
                 raise
-            await _refuse(refusal, body, send)
+            await _refuse(refusal, scope, body, send)
         except asyncio.CancelledError:
             if answer.has_begun:
                 raise
             # Only the end of the server cancels requests; the task ends with this answer.
-            await _refuse(overloaded("the server is stopping"), body, send)
+            await _refuse(overloaded("the server is stopping"), scope, body, send)
 
 
 class _Body:
@@ -136,10 +139,17 @@ def _is_held_back(scope: Scope) -> bool:
     return any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
 
 
-async def _refuse(refusal: Refused, body: _Body, send: Send) -> None:
-    content = json.dumps({"detail": refusal.detail, "error_type": refusal.kind.code}).encode()
+def _content(refusal: Refused, scope: Scope) -> tuple[str, bytes]:
+    """Media type and body: those who send by OTLP read errors in a form of its own."""
+    if scope["path"] in OTLP_PATHS and scope["method"] == "POST":
+        return otlp_refusal(Headers(scope=scope).get("content-type", ""), refusal.kind, refusal.detail)
+    return JSON_TYPE, json.dumps({"detail": refusal.detail, "error_type": refusal.kind.code}).encode()
+
+
+async def _refuse(refusal: Refused, scope: Scope, body: _Body, send: Send) -> None:
+    media_type, content = _content(refusal, scope)
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", media_type.encode()),
         (b"content-length", str(len(content)).encode()),
         *refusal.headers,
     ]

@@ -6,7 +6,6 @@ import logging
 import socket
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -19,7 +18,7 @@ from lightning_store.http.app import build_app
 from lightning_store.http.bodies import Bodies
 from lightning_store.http.certificates import follow_certificate
 from lightning_store.http.connections import GuardedConnection, connections_with
-from lightning_store.http.guards import Authentication, Concurrency, HeaderLimit
+from lightning_store.http.guards import Authentication, Concurrency, HeaderLimit, Senders
 from lightning_store.http.journal import HEADER, Journal
 from lightning_store.http.listening import BACKLOG, tls_context
 from lightning_store.http.options import ServerOptions
@@ -29,7 +28,6 @@ from lightning_store.http.refusals import Refusals
 from lightning_store.http.scraping import Scraping
 from lightning_store.http.tokens import Tokens
 from lightning_store.metrics.server import ServerMetrics
-from lightning_store.operations import OPERATIONS
 from lightning_store.threaded import LightningStoreThreaded
 
 logger = logging.getLogger("lightning_store")
@@ -74,10 +72,10 @@ def assemble(plan: Plan) -> Assembled:
         wait_limit_seconds=options.wait_limit_seconds,
         answer_seconds=options.answer_seconds,
     )
-    may_send = partial(served.check, OPERATIONS["add_many_spans"])
-    api.router.routes.extend(otlp_routes(served, max_body_bytes=options.max_body_bytes, admit=may_send))
+    api.router.routes.extend(otlp_routes(served, counted=metrics.counted_traces))
     app: ASGIApp = Bodies(api, places, options)
     app = Concurrency(app, places, options)
+    app = Senders(app, served.check)
     app = Scraping(app, metrics)
     app = Authentication(app, plan.tokens, options)
     app = HeaderLimit(app, options)

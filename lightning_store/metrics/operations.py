@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 
 from lightning_store.contract import Capabilities, LightningStore
 from lightning_store.errors import LightningStoreError
@@ -16,7 +17,11 @@ from lightning_store.observer import StoreObserver
 from lightning_store.operations import OPERATIONS, Operation
 from lightning_store.records import AttemptedRollout
 
+T = TypeVar("T")
+
 OK: Final = "ok"
+OTLP_TRACES: Final = "otlp_traces"
+"""Under this name requests for traces by OTLP count, besides the calls of the store that they make."""
 
 _WITHOUT_END: Final = frozenset({"wait_for_rollouts"})
 """Operations whose `timeout` waits without end when it is not given."""
@@ -31,14 +36,14 @@ def outcome_of(error: BaseException) -> str:
     return "invalid_request" if isinstance(error, ValueError | TypeError) else "internal"
 
 
-class _Children(dict[str, Histogram]):
-    """Histograms by label, made when first needed: they are large, and finding one costs more than using it."""
+class _Children(dict[str, T]):
+    """Metrics by label, made when first needed: histograms are large, and finding one costs more than using it."""
 
-    def __init__(self, make: Callable[[str], Histogram]) -> None:
+    def __init__(self, make: Callable[[str], T]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, label: str) -> Histogram:
+    def __missing__(self, label: str) -> T:
         child = self[label] = self._make(label)
         return child
 
@@ -57,7 +62,9 @@ class OperationMetrics:
         durations = FAMILIES["operation_duration_seconds"].histogram(registry)
         waits = FAMILIES["wait_duration_seconds"].histogram(registry)
         waiting = FAMILIES["waits_in_progress"].gauge(registry)
-        self._succeeded = {name: self._ended.labels(name, OK) for name in OPERATIONS}
+        self._succeeded = _Children(lambda name: self._ended.labels(name, OK))
+        for name in OPERATIONS:
+            self._succeeded[name].inc(0)
         self._waiting = {name: waiting.labels(name) for name, row in OPERATIONS.items() if row.waits}
         self._durations = _Children(durations.labels)
         self._waits = _Children(waits.labels)
@@ -67,22 +74,32 @@ class OperationMetrics:
         self._last_claim = FAMILIES["last_claim_timestamp_seconds"].gauge(registry)
         self._spans = FAMILIES["stored_spans_total"].counter(registry)
 
-    def begun(self, name: str, *, waits: bool) -> float:
-        """A call begins; when, for `ended`."""
+    @contextmanager
+    def counted(self, name: str, *, waits: bool = False) -> Generator[None, None, None]:
+        """Counts and times what happens within as an operation, by what it raises.
+
+        Args:
+            name: Of the operation.
+            waits: It was asked to wait if need be.
+        """
+        outcome = OK
         if waits:
             self._waiting[name].inc()
-        return time.perf_counter()
-
-    def ended(self, name: str, began: float, *, waits: bool, outcome: str) -> None:
-        """A call has ended, as `outcome_of` says or `ok`."""
-        seconds = time.perf_counter() - began
-        if waits:
-            self._waiting[name].dec()
-        (self._waits if waits else self._durations)[name].observe(seconds)
-        if outcome == OK:
-            self._succeeded[name].inc()
-        else:
-            self._ended.labels(name, outcome).inc()
+        began = time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            outcome = outcome_of(error)
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            if waits:
+                self._waiting[name].dec()
+            (self._waits if waits else self._durations)[name].observe(seconds)
+            if outcome == OK:
+                self._succeeded[name].inc()
+            else:
+                self._ended.labels(name, outcome).inc()
 
     def claimed(self, answer: Any) -> None:
         """What a claim has brought."""
@@ -163,16 +180,9 @@ class MeteredStore(ForwardingStore):
 
     async def invoke(self, operation: Operation, arguments: dict[str, Any]) -> Any:
         """Carry out one operation, and count it."""
-        name, outcome = operation.name, OK
-        waits = operation.waits and _may_wait(name, arguments)
-        began = self._metrics.begun(name, waits=waits)
-        try:
+        name = operation.name
+        with self._metrics.counted(name, waits=operation.waits and _may_wait(name, arguments)):
             answer = await getattr(self._store, name)(**arguments)
-        except BaseException as error:
-            outcome = outcome_of(error)
-            raise
-        finally:
-            self._metrics.ended(name, began, waits=waits, outcome=outcome)
         tell = self._tell.get(name)
         if tell is not None:
             tell(answer)

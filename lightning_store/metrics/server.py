@@ -7,6 +7,7 @@ them: then every page is the sum of all, as prometheus-client does it.
 import os
 import shutil
 import tempfile
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, make_asgi_app
@@ -14,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from lightning_store.contract import LightningStore
 from lightning_store.metrics.namespace import NamespaceMetrics
-from lightning_store.metrics.operations import MeteredStore, OperationMetrics
+from lightning_store.metrics.operations import OTLP_TRACES, MeteredStore, OperationMetrics
 from lightning_store.metrics.process import tell_build, tell_process
 
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -36,7 +37,8 @@ class ServerMetrics:
             store: The store that is served.
         """
         self.registry = CollectorRegistry()
-        self.store = MeteredStore(store, OperationMetrics(self.registry))
+        self._operations = OperationMetrics(self.registry)
+        self.store = MeteredStore(store, self._operations)
         page = self.registry
         if FOLDER_VARIABLE in os.environ:
             page = CollectorRegistry()
@@ -46,6 +48,10 @@ class ServerMetrics:
         tell_build(page)
         self._namespace = NamespaceMetrics(store, page)
         self._page = make_asgi_app(page)
+
+    def counted_traces(self) -> AbstractContextManager[None]:
+        """Counts a request for traces by OTLP, whose calls of the store count besides."""
+        return self._operations.counted(OTLP_TRACES)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request with all metrics, in the format that it accepts: an ASGI application."""

@@ -18,13 +18,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from starlette.applications import Starlette
 
 from lightning_store.backends.memory import InMemoryLightningStore
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.errors import AccessDeniedError, StoreFullError, StoreUnavailableError
 from lightning_store.forwarding import ForwardingStore
-from lightning_store.http.otlp_routes import otlp_routes
+from lightning_store.http.options import ServerOptions
+from lightning_store.http.serving import Plan, assemble
 from tests.support.factories import make_span
 from tests.support.otlp import ids, ids_of, otlp_request, otlp_span, serving
 from tests.support.otlp_agent import STEPS
@@ -32,6 +32,7 @@ from tests.support.otlp_agent import STEPS
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
 MAX_BODY_BYTES = 1 << 19
+TOO_LARGE = f"expected a body of at most {MAX_BODY_BYTES} bytes"
 
 
 class Door:
@@ -76,7 +77,7 @@ async def door(store: Any) -> AsyncIterator[Door]:
 @asynccontextmanager
 async def opened(store: Any) -> AsyncIterator[Door]:
     """A door to a store."""
-    app = Starlette(routes=otlp_routes(store, max_body_bytes=MAX_BODY_BYTES))
+    app = assemble(Plan(store, ServerOptions(max_body_bytes=MAX_BODY_BYTES), None)).app
     async with serving(app) as address, aiohttp.ClientSession(auto_decompress=False) as session:
         yield Door(address, session)
 
@@ -296,8 +297,8 @@ async def test_other_content_types_are_refused(store, door):
         (b"garbage", {"Content_Encoding": "gzip"}, 400, "not gzip"),
         (gzip.compress(b"x" * 100)[:-9], {"Content_Encoding": "gzip"}, 400, "ends before its gzip"),
         (b"", {"Content_Encoding": "br"}, 415, "expected gzip, deflate or none, got 'br'"),
-        (b"x" * (MAX_BODY_BYTES + 1), {}, 413, f"more than {MAX_BODY_BYTES} bytes"),
-        (gzip.compress(bytes(100 << 20)), {"Content_Encoding": "gzip"}, 413, "when unpacked"),
+        (b"x" * (MAX_BODY_BYTES + 1), {}, 413, TOO_LARGE),
+        (gzip.compress(bytes(100 << 20)), {"Content_Encoding": "gzip"}, 413, TOO_LARGE),
     ],
     ids=["garbage", "no gzip", "cut gzip", "brotli", "large", "bomb"],
 )
@@ -312,20 +313,15 @@ async def test_bodies_that_are_none_are_refused_in_the_encoding_of_the_request(
 
 
 async def test_body_without_a_length_is_bounded_as_it_arrives(door):
-    sent = 0
-
     async def endless() -> AsyncIterator[bytes]:
-        nonlocal sent
-        while sent < 64 * MAX_BODY_BYTES:
-            sent += 65536
+        while True:
             yield bytes(65536)
 
     try:
-        status, _, _ = await door.request("POST", "/v1/traces", data=endless(), headers=PROTOBUF)
-        assert status == 413
+        asked = door.request("POST", "/v1/traces", data=endless(), headers=PROTOBUF)
+        assert (await asyncio.wait_for(asked, 30))[0] == 413
     except aiohttp.ClientError:
-        pass  # the server hung up before all was sent
-    assert sent < 64 * MAX_BODY_BYTES
+        pass  # who never stops to send may miss the answer
 
 
 async def test_client_that_goes_away_within_the_body_leaves_nothing(store, door, caplog):

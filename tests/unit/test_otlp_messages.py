@@ -48,18 +48,23 @@ def span_json(**fields):
     return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [fields]}]}]}).encode()
 
 
+def read(encoding, body):
+    """The request in a body, as protobuf itself reads it."""
+    return ExportTraceServiceRequest.FromString(encoding.read(body))
+
+
 def only_span(body):
-    return JSON.read(body).resource_spans[0].scope_spans[0].spans[0]
+    return read(JSON, body).resource_spans[0].scope_spans[0].spans[0]
 
 
 def test_both_encodings_give_the_same_records():
     request = full_request()
 
-    from_protobuf = incoming_spans(PROTOBUF.read(request.SerializeToString()))
-    from_json = incoming_spans(JSON.read(json.dumps(as_json(request)).encode()))
+    from_protobuf = list(incoming_spans(PROTOBUF.read(request.SerializeToString())))
+    from_json = list(incoming_spans(JSON.read(json.dumps(as_json(request)).encode())))
 
     assert from_json == from_protobuf
-    assert from_json[0][0].span.span_id == "0102030405060708"
+    assert from_json[0].span.span_id == "0102030405060708"
 
 
 def test_long_integers_come_as_numbers_or_text_and_ids_in_either_case():
@@ -92,12 +97,12 @@ def test_enums_of_the_future_are_no_errors(kind):
         span_json(kind=kind, attributes=[{"key": k, "value": {"stringValue": v}} for k, v in IDS.items()])
     )
 
-    assert "kind" not in incoming_spans(request)[0][0].span.model_extra
+    assert "kind" not in next(incoming_spans(request)).span.model_extra
 
 
 def test_empty_bodies_are_empty_requests():
     for encoding in (PROTOBUF, JSON):
-        assert encoding.read(b"") == ExportTraceServiceRequest()
+        assert encoding.read(b"") == b""
 
 
 def test_answers():
@@ -150,9 +155,9 @@ def nested(depth):
 
 
 def test_values_nested_too_deep_are_refused_and_others_become_text():
-    request = JSON.read(nested(20))
+    request = read(JSON, nested(20))
     request.resource_spans[0].resource.CopyFrom(otlp_request([], IDS).resource_spans[0].resource)
-    ((incoming,), _) = incoming_spans(request)
+    (incoming,) = incoming_spans(request.SerializeToString())
     assert incoming.span.attributes["deep"] == "[" * 20 + '"x"' + "]" * 20
 
     with pytest.raises(InvalidRequestError, match="Unable to parse"):
@@ -175,7 +180,7 @@ def test_any_bytes_are_a_request_or_refused(body):
             request = encoding.read(body)
         except InvalidRequestError:
             continue
-        incoming_spans(request)
+        list(incoming_spans(request))
 
 
 @given(st.data())
@@ -187,7 +192,7 @@ def test_protobuf_with_bytes_changed_is_a_request_or_refused(data):
         request = PROTOBUF.read(bytes(body))
     except InvalidRequestError:
         return
-    incoming_spans(request)
+    list(incoming_spans(request))
 
 
 JUNK = st.recursive(
@@ -222,4 +227,4 @@ def test_json_with_anything_anywhere_is_a_request_or_refused(data):
         request = JSON.read(body)
     except InvalidRequestError:
         return
-    incoming_spans(request)
+    list(incoming_spans(request))
