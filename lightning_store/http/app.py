@@ -5,12 +5,14 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.routing import Route as PageRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lightning_store.contract import LightningStore
 from lightning_store.errors import InvalidRequestError
 from lightning_store.http.answers import Outcome
 from lightning_store.http.calls import Call, Calls, Gone, whole_body
+from lightning_store.http.docs_page import DOCS_PATH, docs
 from lightning_store.http.failures import failure_of
 from lightning_store.http.openapi import describe
 from lightning_store.http.protocol import (
@@ -247,7 +249,8 @@ def build_app(
         answer_seconds=answer_seconds,
         orphan_seconds=orphan_seconds,
     )
-    app = FastAPI(title="lightning_store", debug=debug)
+    app = FastAPI(title="lightning_store", debug=debug, docs_url=None, redoc_url=None)  # those load scripts of others
+    app.router.routes.append(PageRoute(DOCS_PATH, docs))
     app.state.shutdown = calls.shutdown
     app.add_middleware(_BelowPrefix, api=Api(calls, admit, debug=debug))
     app.openapi = describe  # type: ignore[method-assign]  # its own reads routes that are written as functions

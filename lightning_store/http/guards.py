@@ -11,13 +11,14 @@ from lightning_store.addresses import is_loopback
 from lightning_store.errors import AccessDeniedError
 from lightning_store.http.access import REQUEST, Places, Request, leave
 from lightning_store.http.app import CALLER
+from lightning_store.http.docs_page import DOCS_PATH
 from lightning_store.http.options import ServerOptions
 from lightning_store.http.protocol import TRACES_PATH
 from lightning_store.http.refusals import bad_request, forbidden, overloaded, unauthorized
 from lightning_store.http.tokens import Tokens
 from lightning_store.operations import OPERATIONS, Operation
 
-PUBLIC_PATHS: Final = frozenset({"/v1/agl/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+PUBLIC_PATHS: Final = frozenset({"/v1/agl/health", DOCS_PATH, "/openapi.json"})
 """They tell nothing of the store, so they need no token."""
 
 SENDING: Final = OPERATIONS["add_many_spans"]

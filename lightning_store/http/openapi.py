@@ -1,6 +1,5 @@
 """The description of the HTTP API in OpenAPI, made from the table of operations, its signatures and its docstrings."""
 
-import json
 from functools import cache
 from typing import Any, Final, get_args, get_origin
 
@@ -11,15 +10,8 @@ from lightning_store import errors
 from lightning_store.contract import LightningStore
 from lightning_store.http.docstrings import Docstring, docstring_of
 from lightning_store.http.examples import ANSWERS, ARGUMENTS, PATH_EXAMPLES
-from lightning_store.http.protocol import (
-    API_HEADER,
-    API_VERSION,
-    JSON_TYPE,
-    KEY_HEADER,
-    PREFIX,
-    standard_json,
-    write_json,
-)
+from lightning_store.http.openapi_server import STATUS, content, key_parameter, plain, server_paths
+from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, PREFIX
 from lightning_store.http.routes import ROUTES, Route
 from lightning_store.http.wire import CODECS, BareCodec, Codec, NumberCodec, SpansCodec
 
@@ -87,23 +79,14 @@ _INVALID: Final = {
 def describe() -> dict[str, Any]:
     """The document."""
     schemas, definitions = _schemas()
-    paths: dict[str, Any] = {
-        PREFIX + "/health": {
-            "get": {
-                "tags": ["about"],
-                "operationId": "health",
-                "summary": "Whether the server lives.",
-                "responses": {"200": _content({"type": "object"}, {"status": "ok"}, "It does.")},
-            }
-        }
-    }
+    paths = server_paths()
     for route in ROUTES:
         paths.setdefault(PREFIX + route.path, {})[route.method.lower()] = _operation(route, schemas, definitions)
     return {
         "openapi": "3.1.0",
         "info": {"title": "lightning_store", "version": API_VERSION, "description": _ABOUT},
         "paths": paths,
-        "components": {"schemas": {**definitions, "Error": _ERROR, "ValidationError": _INVALID}},
+        "components": {"schemas": {**definitions, "Error": _ERROR, "Status": STATUS, "ValidationError": _INVALID}},
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
     }
 
@@ -169,7 +152,7 @@ def _operation(route: Route, schemas: Schemas, definitions: dict[str, Any]) -> d
         described["parameters"] += _query_parameters(definitions.get(codec.name, {}))
         return described
     if codec.operation.mutates:
-        described["parameters"].append(_key_parameter())
+        described["parameters"].append(key_parameter())
     if codec.parameters:
         described["requestBody"] = _body(codec, schemas[name, "arguments"])
     return described
@@ -199,22 +182,12 @@ def _query_parameters(arguments: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _key_parameter() -> dict[str, Any]:
-    return {
-        "name": KEY_HEADER,
-        "in": "header",
-        "required": False,
-        "description": "The same for each try of a call, so that it takes effect once.",
-        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-    }
-
-
 def _body(codec: Codec, schema: dict[str, Any]) -> dict[str, Any]:
     example: Any = ARGUMENTS[codec.operation.name]
     if isinstance(codec, BareCodec):
         example = example[codec.argument]
     required = any(get_origin(each) is Required or Required in get_args(each) for each in codec.fields.values())
-    return {"required": required, "content": {JSON_TYPE: {"schema": schema, "example": _plain(example)}}}
+    return {"required": required, "content": {JSON_TYPE: {"schema": schema, "example": plain(example)}}}
 
 
 def _responses(codec: Codec, said: Docstring, schema: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +195,7 @@ def _responses(codec: Codec, said: Docstring, schema: dict[str, Any]) -> dict[st
         schema = _NUMBER
     elif isinstance(codec, SpansCodec):
         schema = _STORED
-    answer = _content(schema, ANSWERS[codec.operation.name], said.returns or said.summary)
+    answer = content(schema, ANSWERS[codec.operation.name], said.returns or said.summary)
     answer["headers"] = {API_HEADER: {"description": "Version of this API.", "schema": {"type": "string"}}}
     responses = {str(codec.success): answer}
     for name, text in said.raises.items():
@@ -243,12 +216,4 @@ def _add_error(responses: dict[str, Any], kind: type[errors.LightningStoreError]
         known["description"] += "\n\n" + told
         return
     example = {"detail": text, "error_type": kind.code}
-    responses[str(kind.http_status)] = _content({"$ref": _TEMPLATE.format(model="Error")}, example, told)
-
-
-def _content(schema: Any, example: Any, description: str) -> dict[str, Any]:
-    return {"description": description, "content": {JSON_TYPE: {"schema": schema, "example": _plain(example)}}}
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(standard_json(write_json(value)))
+    responses[str(kind.http_status)] = content({"$ref": _TEMPLATE.format(model="Error")}, example, told)

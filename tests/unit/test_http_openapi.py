@@ -9,6 +9,7 @@ from lightning_store.http.app import build_app
 from lightning_store.http.docstrings import docstring_of
 from lightning_store.http.examples import ANSWERS, ARGUMENTS
 from lightning_store.http.openapi import describe
+from lightning_store.http.openapi_server import server_paths
 from lightning_store.http.protocol import write_json
 from lightning_store.http.routes import ROUTES
 from lightning_store.http.wire import CODECS, BareCodec
@@ -30,7 +31,7 @@ def references(value):
 def test_every_route_is_described():
     described = {(path, method) for path, method, _ in OPERATIONS}
     assert described == {(f"/v1/agl{route.path}", route.method.lower()) for route in ROUTES} | {
-        ("/v1/agl/health", "get")
+        (path, method) for path, methods in server_paths().items() for method in methods
     }
 
 
