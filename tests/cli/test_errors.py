@@ -58,7 +58,7 @@ def test_without_a_url_the_error_says_where_it_comes_from(offline, monkeypatch, 
         ("redis://:hunter22/x@host:1/0", "error: the store's URL cannot be read; expected redis://host:port/db"),
         ("redis://:hunter22@host:port/0", "error: the store's URL cannot be read"),
         ("redis://:hunter22@127.0.0.1:1/0?colour=red", "error: the store's URL has an option that cannot be used"),
-        ("redis+cluster://:hunter22@host:1/3", "error: redis url: a Cluster has database 0 only"),
+        ("redis+cluster://:hunter22@host:1/3", "error: redis url: a Cluster has database 0 only, expected no other"),
         (
             "redis+cluster://:hunter22/x@host:1",
             "error: the store's URL cannot be read; expected redis+cluster://host:port",

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_store.connect import check_url, kind_of, open_store, redact, sqlite_path
@@ -139,6 +139,7 @@ def refusal_of(url: str) -> str | None:
 
 
 @given(st.sampled_from(SCHEMES), AFTER_THE_SCHEME)
+@example("redis+cluster", "/1")
 def test_any_url_is_accepted_or_refused_in_our_words(scheme, rest):
     for url in (rest, f"{scheme}://{rest}"):
         refusal = refusal_of(url)

@@ -67,7 +67,7 @@ def read_url(url: str) -> StoreUrl:
         read = _read_sentinels(base, rest)
     else:
         if is_cluster(url) and _names_database(base, options):
-            raise InvalidRequestError("redis url: a Cluster has database 0 only")
+            raise InvalidRequestError("redis url: a Cluster has database 0 only, expected no other")
         read = StoreUrl(_joined(base, rest) if ours else url)
     return StoreUrl(
         read.server,
