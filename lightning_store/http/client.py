@@ -3,7 +3,6 @@
 import asyncio
 import math
 import secrets
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -17,6 +16,7 @@ from lightning_store.http.protocol import CUT_HEADER, PREFIX, TRACES_PATH
 from lightning_store.http.routes import written
 from lightning_store.http.sending import Answer, Patience, Request, Sender
 from lightning_store.http.sessions import Sessions
+from lightning_store.http.trust import Trust
 from lightning_store.http.upstream import Upstream
 from lightning_store.http.wire import CODECS
 from lightning_store.operations import OPERATIONS, Operation
@@ -57,6 +57,7 @@ class LightningStoreClient(ForwardingStore):
         health_seconds: float | None = 2.0,
         max_connections: int = 100,
         ca_file: str | None = None,
+        ca_data: str | None = None,
         cert_file: str | None = None,
         key_file: str | None = None,
         verify: bool = True,
@@ -74,7 +75,8 @@ class LightningStoreClient(ForwardingStore):
             health_seconds: Before a repeat the server is asked whether it lives, for so long; None = it is not asked.
             max_connections: Most connections per event loop, besides those that wait at the server; further calls wait
                 for one.
-            ca_file: Certificates of authorities to trust besides those of the system.
+            ca_file: PEM file of certificates to trust besides those of the system: of authorities, or a server's own.
+            ca_data: The same as text.
             cert_file: Our own certificate, where the server asks for one.
             key_file: Its key; None = in the same file.
             verify: Whether the server's certificate is checked; False gives up all protection.
@@ -93,29 +95,14 @@ class LightningStoreClient(ForwardingStore):
         )
         self._wait_seconds = check_positive(wait_seconds, "wait_seconds")
         self._max_connections = check_limit(max_connections, "max_connections", 1)
-        self._certificates = (ca_file, cert_file, key_file)
-        self._verify = verify
+        self._trust = Trust(ca_file, ca_data, cert_file, key_file, verify)
         self._connect()
 
     def _connect(self) -> None:
-        self._sessions = Sessions(max_connections=self._max_connections, tls=self._tls)
+        self._sessions = Sessions(max_connections=self._max_connections, tls=self._trust.context)
         self._sender = Sender(self._root, self._token, self._patience, self._sessions)
         self._upstream = Upstream(self._ask)
         self._background: set[asyncio.Task[None]] = set()
-
-    def _tls(self) -> ssl.SSLContext | bool:
-        """What a connection over TLS trusts and shows."""
-        ca_file, cert_file, key_file = self._certificates
-        if ca_file is None and cert_file is None:
-            return self._verify
-        context = ssl.create_default_context()
-        if not self._verify:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if ca_file is not None:
-            context.load_verify_locations(ca_file)
-        if cert_file is not None:
-            context.load_cert_chain(cert_file, key_file)
-        return context
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._root!r})"

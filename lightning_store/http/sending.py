@@ -14,6 +14,7 @@ from lightning_store.errors import LightningStoreError, ServerBusyError, StoreUn
 from lightning_store.http.failures import error_of
 from lightning_store.http.protocol import API_HEADER, API_VERSION, JSON_TYPE, KEY_HEADER, PREFIX, TRY_HEADER
 from lightning_store.http.sessions import Sessions
+from lightning_store.http.trust import distrust
 
 _LONG_BYTES: Final = 1 << 18
 _SUCCESS: Final = range(200, 300)
@@ -115,7 +116,7 @@ class Sender:
         Raises:
             LightningStoreError: What the server says.
             ServerBusyError: It has had no room for the call all the time.
-            StoreUnavailableError: No answer in time.
+            StoreUnavailableError: No answer in time; or the server's certificate is not trusted, which is told at once.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience.retry_seconds
@@ -138,10 +139,12 @@ class Sender:
         """What became of one try that may be worth another.
 
         Raises:
-            LightningStoreError: What the server says of the call; another try would bring the same.
+            LightningStoreError: What the server says, or that it is not trusted; another try would bring the same.
         """
         try:
             answer = await self._try(request, number)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise self._unavailable(distrust(f"{error.host}:{error.port}", error.certificate_error)) from error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             was_received = not isinstance(error, aiohttp.ClientConnectorError)
             return _Failure(self._unavailable(str(error) or type(error).__name__), error, was_received)
@@ -167,6 +170,8 @@ class Sender:
         seconds = self._patience.health_seconds or self._patience.connect_seconds
         try:
             return (await self._exchange(Request("GET", "/health"), seconds)).status in _SUCCESS
+        except aiohttp.ClientConnectorCertificateError:
+            return True  # a server that is not trusted; the next try tells so
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
             return False
 

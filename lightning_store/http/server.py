@@ -22,6 +22,7 @@ from lightning_store.http.protocol import TRACES_PATH
 from lightning_store.http.serving import Plan
 from lightning_store.http.thread import ServerThread
 from lightning_store.http.tokens import Tokens
+from lightning_store.http.trust import certificates_in
 from lightning_store.operations import Operation, Role
 from lightning_store.threaded import LightningStoreThreaded
 
@@ -86,6 +87,7 @@ class LightningStoreServer(ForwardingStore):
         self._capabilities: Capabilities = given.capabilities.copy()
         # Copies are clients of ours whatever tokens come and go; and what they carry says nothing about those.
         self._copy_token = None if self._tokens is None else secrets.token_hex(32)
+        self._certificates: str | None = None  # of the server, as a copy that was pickled has brought them along
         self._port: int | None = port or None
         self._running: ServerThread | ServerProcesses | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
@@ -215,7 +217,13 @@ class LightningStoreServer(ForwardingStore):
 
     def _connected(self) -> LightningStoreClient:
         if self._client is None:
-            self._client = LightningStoreClient(self.url, token=self._copy_token)
+            if self._options.tls_client_ca is not None:
+                raise LightningStoreError(
+                    "the server demands certificates of its clients, and this copy of it has none: use "
+                    f"LightningStoreClient({self.url!r}, token=…, cert_file=…, key_file=…)"
+                )
+            trusted = self._certificates or _own_certificates(self._options)
+            self._client = LightningStoreClient(self.url, token=self._copy_token, ca_data=trusted)
         return self._client
 
     # -- copies -------------------------------------------------------------------------------------------------------
@@ -230,11 +238,13 @@ class LightningStoreServer(ForwardingStore):
             "port": self._port,
             "capabilities": self._capabilities,
             "copy_token": self._copy_token,
+            "certificates": self._certificates or _own_certificates(self._options),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._options, self._port = state["options"], state["port"]
         self._capabilities, self._copy_token = state["capabilities"], state["copy_token"]
+        self._certificates = state["certificates"]
         self._become_copy()
 
     def after_fork(self) -> None:
@@ -248,6 +258,11 @@ class LightningStoreServer(ForwardingStore):
 
     def _become_copy(self) -> None:
         self._store, self._tokens, self._running, self._finalizer, self._client = None, None, None, None, None
+
+
+def _own_certificates(options: ServerOptions) -> str | None:
+    """The certificates that the server shows, which its copies trust; None without TLS."""
+    return None if options.tls_cert is None else certificates_in(options.tls_cert)
 
 
 def _check_launch(launch: str, workers: int, store: LightningStore) -> None:
