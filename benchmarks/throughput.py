@@ -234,8 +234,19 @@ async def _declared(bench: Bench, keys: int) -> Spent:
     async def claim(number: int) -> None:
         # Built anew for each call, as a store would have to.
         more = [names.control("rollout", f"ro-{number:012x}{kind:012x}") for kind in range(keys - 1)]
-        arguments = ("", store.ids.token(), "worker-1", repr(LEASE_SECONDS), "", 1, "default", store.ids.attempt_id())
-        reply = await bench.bare.run(Call(script, (keys, names.meta, *more, *arguments)))
+        call = script.call(
+            meta=names.meta,
+            now="",
+            token=store.ids.token(),
+            call="",
+            worker_id="worker-1",
+            lease=repr(LEASE_SECONDS),
+            again="",
+            queue_count=1,
+            wanted=["default", store.ids.attempt_id()],
+        )
+        _, meta, *arguments = call.tail
+        reply = await bench.bare.run(Call(script, (keys, meta, *more, *arguments)))
         got.append(reply[2][0][0].decode())
 
     spent = await bench.timed(len(put_in), claim)
