@@ -294,7 +294,7 @@ async def test_refusal_that_lasts_is_an_outage_and_no_empty_answer(refusal, prox
 # -- waiting claims --------------------------------------------------------------------------------------------------
 
 ROLLOUTS = 32
-DISTURBANCES = 40
+DISTURBED_SECONDS = 2.0
 CANCELLED = 8
 """So many of the waiters at each disturbance: few of them have a message under way."""
 LEASE_SECONDS = 600
@@ -335,7 +335,9 @@ async def test_waiter_gets_its_rollout_once_whatever_becomes_of_its_messages(
 
 async def disturb(proxy, waiters, restart, dice):
     """Cut all connections at random, and cancel some of the waiters if they can be started again."""
-    for _ in range(DISTURBANCES):
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + DISTURBED_SECONDS
+    while loop.time() < ends:
         await asyncio.sleep(dice.uniform(0.0, 0.1))
         if dice.random() < 0.3:
             proxy.cut()
