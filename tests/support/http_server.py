@@ -26,11 +26,12 @@ class SharedServer:
     """uvicorn on a thread of its own and a free loopback port, with any number of applications.
 
     Attributes:
-        loop: Where they run.
+        loop: Where they run, once it listens.
     """
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
         self._apps: dict[str, App] = {}
         config = uvicorn.Config(
             self._dispatch, host="127.0.0.1", port=0, log_level="error", access_log=False, lifespan="off",
@@ -40,9 +41,14 @@ class SharedServer:
         self._thread = threading.Thread(target=self._run, name="shared-http-server", daemon=True)
 
     def start(self) -> None:
-        """Listen."""
+        """Listen.
+
+        Raises:
+            AssertionError: It could not.
+        """
         self._thread.start()
-        wait_until(lambda: self._server.started)
+        wait_until(lambda: self._server.started or not self._thread.is_alive())
+        assert self._server.started, "the shared server has ended before it listened"
 
     def stop(self) -> None:
         """Listen no more."""
@@ -51,6 +57,7 @@ class SharedServer:
 
     def mount(self, app: App) -> str:
         """Serve an application; its URL."""
+        assert self._thread.is_alive(), "a test has ended the shared server"
         name = secrets.token_hex(4)
         self._apps[name] = app
         port = self._server.servers[0].sockets[0].getsockname()[1]
@@ -70,6 +77,7 @@ class SharedServer:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 
     def _run(self) -> None:
+        self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_until_complete(self._server.serve())
@@ -87,8 +95,9 @@ _SERVERS: Final[list[SharedServer]] = []
 def shared_server() -> SharedServer:
     """The server of this process, started when first asked for; it ends with the process."""
     if not _SERVERS:
-        _SERVERS.append(SharedServer())
-        _SERVERS[0].start()
+        server = SharedServer()
+        server.start()
+        _SERVERS.append(server)  # not before: one whose start failed would fail all tests to come
     return _SERVERS[0]
 
 
