@@ -1,12 +1,18 @@
-"""Values that belong to one event loop, and sockets that outlive theirs."""
+"""Values that belong to one event loop, sockets that outlive theirs, and time limits that are sound on every Python."""
 
 import asyncio
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
+
+if sys.version_info >= (3, 12):
+    from asyncio import timeout as timeout  # noqa: PLC0414 - for others
+else:
+    from async_timeout import timeout as timeout  # noqa: PLC0414
 
 T = TypeVar("T")
 

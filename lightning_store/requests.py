@@ -64,13 +64,19 @@ class NewRollout(NamedTuple):
 
 @dataclass(frozen=True)
 class ClaimRequest:
-    """A dequeue; `timeout` is at least 0 and may be infinite."""
+    """A dequeue.
+
+    Attributes:
+        timeout: At least 0; may be infinite.
+        call: The token of the whole call, whichever of its looks claims; "" when nobody else knows it.
+    """
 
     limit: int
     worker_id: str | None
     queues: tuple[str, ...]
     timeout: float
     lease_seconds: float | None
+    call: str = ""
 
 
 def is_name(value: object) -> TypeGuard[str]:

@@ -1,7 +1,6 @@
 """Bodies of requests: read within limits of size, time and depth, and unpacked, before the application sees them."""
 
 import asyncio
-import sys
 import time
 from array import array
 from collections.abc import Generator, Iterator
@@ -18,11 +17,7 @@ from lightning_store.http.options import ServerOptions
 from lightning_store.http.protocol import PREFIX
 from lightning_store.http.refusals import bad_request, overloaded, too_slow
 from lightning_store.http.unpacking import ENCODINGS, CorruptBodyError, Unpacker
-
-if sys.version_info >= (3, 12):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
+from lightning_store.loops import timeout
 
 _STEPS: Final = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 """One level up or down, as signed bytes."""

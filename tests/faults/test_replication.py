@@ -92,7 +92,7 @@ async def test_remembered_answer_is_not_acknowledged_before_the_first_call_is_th
     """A new connection has written nothing; its WAIT is for all that the server has written before, all the same."""
     await plain.enqueue_rollout("task")
     call = plain._call(
-        "dequeue_many_rollouts", now="", token="token", worker_id="", lease="", again="", queue_count=1,
+        "dequeue_many_rollouts", now="", token="token", call="", worker_id="", lease="", again="", queue_count=1,
         wanted=["default", "at-111111111111"],
     )  # fmt: skip
     with frozen(servers, *servers.replicas):

@@ -78,6 +78,7 @@ class Proxy:
         refusal: What is answered in the server's place, with its code first.
         meanwhile: Is awaited when an answer is lost, before the client learns of it; None does nothing.
         lost: How many messages met with the fault.
+        lost_commands: How many commands were in them, for a message may have those of many callers.
     """
 
     def __init__(self, url: str) -> None:
@@ -92,6 +93,7 @@ class Proxy:
         self.refusal = "LOADING"
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self.lost = 0
+        self.lost_commands = 0
         self._target = urlsplit(url)
         self._moving = asyncio.Event()
         self._moving.set()
@@ -187,6 +189,7 @@ class Proxy:
                 await link.idle.wait()  # what was sent before has its answers
                 link.fault = self.fault
                 self.lost += 1
+                self.lost_commands += count
             await self._moving.wait()
             if link.fault is Fault.FROZEN_MESSAGE:
                 await self._pass_on_late(message, there, link)

@@ -13,6 +13,7 @@ from hiredis import ProtocolError, Reader, pack_command
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import DefaultParser
 
+from lightning_store.backends.redis.failures import out_of_time
 from lightning_store.backends.redis.scripts import Argument
 from lightning_store.loops import hang_up
 
@@ -200,8 +201,3 @@ class Channel(asyncio.Protocol):
         for exchange in exchanges:
             if not exchange.answered.done():
                 exchange.answered.set_exception(redis_errors.ConnectionError(why))
-
-
-def out_of_time(seconds: float) -> redis_errors.TimeoutError:
-    """The error of a call that has waited for so long."""
-    return redis_errors.TimeoutError(f"no answer within {max(0.0, seconds):.3g} s")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -42,8 +42,9 @@ class ClaimOperations(AttemptOperations):
         lease_seconds: float | None = None,
     ) -> list[AttemptedRollout]:
         """See the contract. Claims over 1,000 are several atomic steps."""
-        given = claim_request(limit, worker_id, queues, timeout, lease_seconds)
-        request = _Claim(**vars(given), call=_whole_call() or "")
+        request = claim_request(limit, worker_id, queues, timeout, lease_seconds)
+        if call := _whole_call():
+            request = replace(request, call=call)
         if request.limit <= 0:
             return []
         try:
@@ -65,7 +66,7 @@ class ClaimOperations(AttemptOperations):
         while await self._take_back(DEFAULT_QUEUES, [_chunk_of(call, claimed)]):
             claimed += MAX_CLAIM
 
-    async def _claim_in_line(self, request: "_Claim") -> list[AttemptedRollout]:
+    async def _claim_in_line(self, request: ClaimRequest) -> list[AttemptedRollout]:
         """Claim, or wait in line for work until the time is over."""
         loop = asyncio.get_running_loop()
         until = loop.time() + request.timeout
@@ -83,7 +84,7 @@ class ClaimOperations(AttemptOperations):
         finally:
             line.pass_on()
 
-    async def _claim_in_turn(self, request: "_Claim", line: WakeLine, until: float) -> list[AttemptedRollout]:
+    async def _claim_in_turn(self, request: ClaimRequest, line: WakeLine, until: float) -> list[AttemptedRollout]:
         """Wait at the server until something can be claimed or the time is over; an outage meanwhile is sat out."""
         loop = asyncio.get_running_loop()
         while True:
@@ -99,7 +100,7 @@ class ClaimOperations(AttemptOperations):
                 return claimed
             line.expect(next_seconds)
 
-    async def _claim(self, request: "_Claim", send: Send) -> tuple[list[AttemptedRollout], float | None]:
+    async def _claim(self, request: ClaimRequest, send: Send) -> tuple[list[AttemptedRollout], float | None]:
         """What can be claimed now, and the seconds until more may become claimable by itself.
 
         Args:
@@ -129,14 +130,14 @@ class ClaimOperations(AttemptOperations):
             self._rescue(request, tokens)
             raise
 
-    def _rescue(self, request: "_Claim", tokens: Sequence[str]) -> "asyncio.Future[int]":
+    def _rescue(self, request: ClaimRequest, tokens: Sequence[str]) -> "asyncio.Future[int]":
         """Begin to take back what may have been claimed for a caller who is gone; `close` waits for the end of it."""
         background = self._loops.get().background
         background.add(rescue := asyncio.ensure_future(self._take_back(request.queues, tokens)))
         rescue.add_done_callback(background.discard)
         return rescue
 
-    def _claim_call(self, request: "_Claim", token: str, call: str, count: int) -> Call:
+    def _claim_call(self, request: ClaimRequest, token: str, call: str, count: int) -> Call:
         return self._call(
             "dequeue_many_rollouts",
             now=self._now(),
@@ -149,7 +150,7 @@ class ClaimOperations(AttemptOperations):
             wanted=[*request.queues, *(self.ids.attempt_id() for _ in range(count))],
         )
 
-    async def _send_when_woken(self, request: "_Claim", seconds: float, call: Call) -> Any:
+    async def _send_when_woken(self, request: ClaimRequest, seconds: float, call: Call) -> Any:
         """The answer to a claim, as soon as there may be work or so many seconds are over."""
         names = [self._keys.control("wake", queue) for queue in request.queues]
         wait = ("BLPOP", *names, f"{seconds:.3f}")
@@ -178,7 +179,7 @@ class ClaimOperations(AttemptOperations):
         Returns:
             How many claims there were.
         """
-        nothing = _Claim(0, None, tuple(queues), 0.0, None)
+        nothing = ClaimRequest(0, None, tuple(queues), 0.0, None)
         count = 0
         try:
             with repeatable(None):  # it is another operation, whose tokens no repeat of the claim may come to
@@ -195,17 +196,6 @@ class ClaimOperations(AttemptOperations):
             release = self._release_call(rollout.rollout_id, rollout.attempt.attempt_id)
             await self._connections.run(release.unawaited)
         return len(held)
-
-
-@dataclass(frozen=True)
-class _Claim(ClaimRequest):
-    """A dequeue of this store.
-
-    Attributes:
-        call: The token of the whole call, whichever of its looks claims; "" when nobody else knows it.
-    """
-
-    call: str = ""
 
 
 class _Ended(Exception):  # noqa: N818 - not an error

@@ -11,13 +11,12 @@ from redis import exceptions as redis_errors
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from lightning_store.addresses import Address
-from lightning_store.backends.redis.multiplexer import Multiplexer
-from lightning_store.backends.redis.pool import Pool, SendTo
 from lightning_store.backends.redis.scripts import Argument
+from lightning_store.backends.redis.server import SendTo, ToServer
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import InvalidRequestError
 
-NewPool = Callable[[ConnectionSettings], Pool | Multiplexer]
+NewPool = Callable[[ConnectionSettings], ToServer]
 """Makes the connections to one server."""
 
 _LEAST_BETWEEN_LOOKS: Final = 0.1
@@ -98,7 +97,7 @@ class SlotMap:
 
 
 class ClusterPool:
-    """Sends commands to the nodes that have their keys; what `Pool` is to a single server.
+    """Sends commands to the nodes that have their keys; what `ToServer` is to a single one.
 
     What a node answers with MOVED is noted and left to the caller to repeat, like any other transient error. A script
     in a slot that is on its way is not taken to the node that gets it, for it would miss there what is still to come:
@@ -116,7 +115,7 @@ class ClusterPool:
         self._settings = settings
         self._slots = slots
         self._new_pool = new_pool
-        self._pools: dict[Address, Pool | Multiplexer] = {}
+        self._pools: dict[Address, ToServer] = {}
         self._looking = asyncio.Lock()
         self._is_closed = False
 
@@ -128,8 +127,8 @@ class ClusterPool:
         Args:
             commands: What to send; without a key, to where the others go. A WAIT at the end goes to every node that
                 has one of them; its answer is the lowest.
-            until: See `Pool.send`.
-            blocking_seconds: See `Pool.send`; such commands are for one node.
+            until: See `ToServer.send`.
+            blocking_seconds: See `ToServer.send`; such commands are for one node.
 
         Raises:
             RedisError: A connection failed, or no node is known; what the servers have executed is not known.
@@ -189,7 +188,7 @@ class ClusterPool:
             self._slots.suspect()
             raise
 
-    def _pool_of(self, address: Address) -> Pool | Multiplexer:
+    def _pool_of(self, address: Address) -> ToServer:
         if self._is_closed:
             raise redis_errors.ConnectionError("the connections were closed")
         pool = self._pools.get(address)

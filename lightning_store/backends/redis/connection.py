@@ -17,6 +17,7 @@ from lightning_store.backends.redis.multiplexer import Multiplexer
 from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument, Call
 from lightning_store.backends.redis.sentinel import way_of
+from lightning_store.backends.redis.server import ToServer
 from lightning_store.backends.redis.settings import ConnectionSettings
 from lightning_store.errors import NotReplicatedError
 from lightning_store.loops import PerLoop
@@ -48,7 +49,7 @@ class Connections:
         way = way_of(settings)
         slots = SlotMap(settings.nodes)
 
-        def pools(new_pool: NewPool) -> PerLoop[Pool | Multiplexer | ClusterPool]:
+        def pools(new_pool: NewPool) -> PerLoop[ToServer | ClusterPool]:
             make = partial(ClusterPool, settings, slots, new_pool) if settings.nodes else partial(new_pool, settings)
             return PerLoop(make, lambda pool: pool.hang_up())
 

@@ -88,6 +88,11 @@ def is_misplaced(error: Exception) -> bool:
     return isinstance(error, _MISPLACED_ERRORS) or _code(error) in _MISPLACED_CODES
 
 
+def out_of_time(seconds: float) -> redis_errors.TimeoutError:
+    """The error of a call that has waited for its answers for so long."""
+    return redis_errors.TimeoutError(f"no answer within {max(0.0, seconds):.3g} s")
+
+
 def translated(error: Exception) -> Exception:
     """The error of ours that says what a driver's exception means; other exceptions as they are."""
     if isinstance(error, LightningStoreError) or not isinstance(error, redis_errors.RedisError | OSError):

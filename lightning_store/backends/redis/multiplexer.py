@@ -1,25 +1,20 @@
 """The connection of one event loop that all calls share which do not block."""
 
 import asyncio
-import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from redis import exceptions as redis_errors
 
-from lightning_store.backends.redis.channel import Channel, out_of_time
-from lightning_store.backends.redis.failures import is_misplaced
-from lightning_store.backends.redis.pool import DIRECT, SendTo, Way
+from lightning_store.backends.redis.channel import Channel
+from lightning_store.backends.redis.failures import is_misplaced, out_of_time
 from lightning_store.backends.redis.scripts import Argument
+from lightning_store.backends.redis.server import DIRECT, ToServer, Way
 from lightning_store.backends.redis.settings import ConnectionSettings
-
-if sys.version_info >= (3, 12):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
+from lightning_store.loops import timeout
 
 
-class Multiplexer:
+class Multiplexer(ToServer):
     """What `Pool` is, with one connection for all; it is opened when needed."""
 
     def __init__(self, settings: ConnectionSettings, *, way: Way = DIRECT) -> None:
@@ -29,17 +24,14 @@ class Multiplexer:
             settings: How to reach the server.
             way: How the connection gets there.
         """
-        self._settings = settings
-        self._way = way
+        super().__init__(settings, way)
         self._channel: Channel | None = None
         self._opening: _Opening | None = None
-        self._is_closed = False
-        way.join(self)
 
     async def send(
         self, commands: Sequence[Sequence[Argument]], until: float | None = None, *, blocking_seconds: float = 0.0
     ) -> list[Any]:
-        """See `Pool.send`; no command may block."""
+        """See ToServer; no command may block."""
         assert not blocking_seconds  # noqa: S101 - a slip of our own code
         seconds = self._settings.socket_seconds
         channel = self._channel
@@ -55,30 +47,24 @@ class Multiplexer:
                 channel.abort(f"the server does not take writes: {answer}")  # its name may lead to another by now
         return answers
 
-    async def primaries(self) -> list[SendTo]:
-        """How to send to each of the servers that have keys: to this one."""
-        return [self.send]
-
     async def close(self) -> None:
-        """Close the connection, for good: calls that still want it are refused, as if it were lost."""
-        if not self._is_closed:
-            self._is_closed = True
-            await self._way.leave(self)
+        """See ToServer."""
+        await super().close()
         if self._opening is not None:
             await self._opening.cancel()
         if self._channel is not None:
             await self._channel.close()
 
     async def move(self) -> None:
-        """End the connection, because the server is another now; calls under way fail as if it were lost."""
+        """See ToServer."""
         if self._channel is not None:
             self._channel.abort("the server has been replaced")
 
     def hang_up(self) -> None:
-        """Close the socket of a loop that is closed."""
+        """See ToServer."""
         if self._channel is not None:
             self._channel.hang_up()
-        self._way.hang_up()
+        super().hang_up()
 
     async def _open(self, seconds: float) -> Channel:
         """Open the connection, once for all who want it."""

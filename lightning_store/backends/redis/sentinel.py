@@ -5,7 +5,6 @@ failover the others still name the old primary, which may be alive and take writ
 """
 
 import asyncio
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -13,15 +12,11 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as redis_errors
 
 from lightning_store.backends.redis.failures import is_distrusted
-from lightning_store.backends.redis.pool import DIRECT, Pool, Way
+from lightning_store.backends.redis.pool import Pool
 from lightning_store.backends.redis.scripts import Argument
+from lightning_store.backends.redis.server import DIRECT, ToServer, Way
 from lightning_store.backends.redis.settings import ConnectionSettings
-from lightning_store.loops import PerLoop
-
-if sys.version_info >= (3, 12):
-    from asyncio import timeout
-else:
-    from async_timeout import timeout
+from lightning_store.loops import PerLoop, timeout
 
 LOOK_SECONDS: Final = 1.0
 """How often it is looked whether there is another primary."""
@@ -92,12 +87,12 @@ def unnamed(service: str, answers: Mapping[str, Named | Exception | None]) -> re
     return error
 
 
-class Primary:
+class Primary(Way):
     """Who is the primary, for the pools of one event loop."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
-        self._followers: list[Any] = []
+        self._followers: list[ToServer] = []
         self._sentinels: list[Pool] = []
         self._asking: asyncio.Future[Named] | None = None
         self._known: tuple[str, int] | None = None
@@ -109,14 +104,14 @@ class Primary:
         """Host and port of the primary, as far as it is known."""
         return self._known
 
-    def join(self, pool: Any) -> None:
+    def join(self, pool: ToServer) -> None:
         """Begin to follow for a pool."""
         self._followers.append(pool)
         if not self._sentinels:
             self._sentinels = [Pool(each, most=1) for each in self._settings.sentinels]
             self._look_later()
 
-    async def leave(self, pool: Any) -> None:
+    async def leave(self, pool: ToServer) -> None:
         """End to follow for a pool; without any, nothing stays open."""
         self._followers.remove(pool)
         if self._followers:
