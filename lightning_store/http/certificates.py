@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +15,18 @@ logger = logging.getLogger("lightning_store")
 
 LOOK_SECONDS: Final = 1.0
 
+FileState = tuple[int, int, int] | None
+"""What differs when a file was written; None = it is not there."""
 
-async def follow_certificate(context: ssl.SSLContext | None, options: ServerOptions) -> None:
+
+def certificate_state(options: ServerOptions) -> Sequence[FileState]:
+    """What differs when certificate or key were written; to be taken before they are read."""
+    return [_state_of(Path(file)) for file in (options.tls_cert, options.tls_key) if file is not None]
+
+
+async def follow_certificate(
+    context: ssl.SSLContext | None, options: ServerOptions, known: Sequence[FileState]
+) -> None:
     """Read the files again whenever they change, for as long as this is not cancelled.
 
     Files that do not fit each other, as between the two writes of a renewal, leave the old certificate in use.
@@ -23,14 +34,13 @@ async def follow_certificate(context: ssl.SSLContext | None, options: ServerOpti
     Args:
         context: The context to renew; None = there is nothing to follow.
         options: Where the files are.
+        known: Their state before the context read them.
     """
-    if context is None or options.tls_cert is None or options.tls_key is None:
+    if context is None:
         return
-    files = (Path(options.tls_cert), Path(options.tls_key))
-    known = _state_of(files)
     while True:
         await asyncio.sleep(LOOK_SECONDS)
-        found = _state_of(files)
+        found = certificate_state(options)
         if found == known:
             continue
         known = found
@@ -44,11 +54,7 @@ async def follow_certificate(context: ssl.SSLContext | None, options: ServerOpti
             logger.warning("the certificate was read again")
 
 
-def _state_of(files: tuple[Path, ...]) -> tuple[tuple[int, int, int] | None, ...]:
-    return tuple(_one_state(file) for file in files)
-
-
-def _one_state(file: Path) -> tuple[int, int, int] | None:
+def _state_of(file: Path) -> FileState:
     try:
         found = file.stat()
     except OSError:

@@ -16,7 +16,7 @@ from lightning_store.contract import LightningStore
 from lightning_store.http.access import Places, ServedStore
 from lightning_store.http.app import build_app
 from lightning_store.http.bodies import Bodies
-from lightning_store.http.certificates import follow_certificate
+from lightning_store.http.certificates import certificate_state, follow_certificate
 from lightning_store.http.connections import GuardedConnection, connections_with
 from lightning_store.http.guards import Authentication, Concurrency, HeaderLimit, Senders
 from lightning_store.http.journal import HEADER, Journal
@@ -123,6 +123,7 @@ class Service(uvicorn.Server):
         self._plan = plan
         self._listener = listener
         self._has_started = started
+        self._certificate = certificate_state(plan.options)
         self._tls = tls_context(plan.options)
         self._assembled = assemble(plan)
         self._connections = connections_with(plan.options)
@@ -180,7 +181,7 @@ class Service(uvicorn.Server):
 
     async def run_here(self) -> None:
         """Serve until told to stop; then the store's connections of this loop are closed."""
-        following = asyncio.ensure_future(follow_certificate(self._tls, self._plan.options))
+        following = asyncio.ensure_future(follow_certificate(self._tls, self._plan.options, self._certificate))
         try:
             await self.serve()
         finally:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import trustme
@@ -14,7 +15,10 @@ import trustme
 from lightning_store import InMemoryLightningStore
 from lightning_store.errors import InvalidRequestError, LightningStoreError, StoreUnavailableError
 from lightning_store.http.client import LightningStoreClient
+from lightning_store.http.listening import listen
+from lightning_store.http.options import ServerOptions
 from lightning_store.http.server import LightningStoreServer
+from lightning_store.http.serving import Plan, Service
 from lightning_store.http.trust import certificates_in
 from tests.support.serving import TOKENS
 from tests.support.until import AT_ONCE, until
@@ -40,6 +44,17 @@ async def refusal(store):
         await asyncio.wait_for(store.statistics(), AT_ONCE)
     await store.close()
     return str(caught.value)
+
+
+async def is_trusted(url, ca_file):
+    """Whether a server is reached by who trusts this file."""
+    client = LightningStoreClient(url, ca_file=str(ca_file))
+    try:
+        return (await client.statistics())["total_rollouts"] == 0
+    except StoreUnavailableError:
+        return False
+    finally:
+        await client.close()
 
 
 def yesterday():
@@ -86,6 +101,21 @@ class TestClient:
             await asyncio.wait_for(call, AT_ONCE)
         await client.close()
         await server.close()
+
+    async def test_trusts_a_server_whose_certificate_was_renewed_between_its_reading_and_its_start(
+        self, tmp_path, authority
+    ):
+        options = ServerOptions(port=0, **certify(tmp_path, trustme.CA()))
+        listener, started = listen(options), asyncio.Event()
+        service = Service(Plan(InMemoryLightningStore(), options, None), listener, started.set)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        certify(tmp_path, authority)
+        serves = asyncio.ensure_future(service.run_here())
+        await started.wait()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        await until(partial(is_trusted, url, tmp_path / "ca.pem"))
+        service.stop()
+        await serves
 
     async def test_trusts_the_authority_or_the_certificate_itself(self, make_server, tmp_path, authority):
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -170,16 +200,7 @@ class TestCopies:
         old = pickle.loads(pickle.dumps(server))  # noqa: S301 - our own
         certify(tmp_path, trustme.CA())
 
-        async def is_renewed():
-            client = LightningStoreClient(server.url, ca_file=str(tmp_path / "server.pem"))
-            try:
-                return (await client.statistics())["total_rollouts"] == 0
-            except StoreUnavailableError:
-                return False
-            finally:
-                await client.close()
-
-        await until(is_renewed)
+        await until(partial(is_trusted, server.url, tmp_path / "server.pem"))
         new = pickle.loads(pickle.dumps(server))  # noqa: S301 - our own
         assert (await new.statistics())["total_rollouts"] == 0
         await new.close()
