@@ -51,19 +51,21 @@ local more = settle_due(SETTLE_MANY)
 more = ready_retries(SETTLE_MANY) or more
 
 local next_id, claimed, remembered = 8 + queue_count, {}, {}
+-- Returns whether it claimed the last of what is wanted; then the tokens of the queue are right, see leave_queue().
 local function claim_from(name)
+  local first_id = next_id
   while next_id <= #wanted do
     local attempt_id = wanted[next_id]
     local rollout, unsure = pop_rollout(name)
     more = more or unsure
     if not rollout then
-      return
+      return false
     end
     if rollout.latest and redis.call("EXISTS", key("attempt", rollout.id .. ":" .. attempt_id)) == 1 then
       -- The fresh id is taken by another call: put the entry back, and let the client come again with other ids.
       redis.call("LPUSH", key("queue", name), rollout.id)
       more = true
-      return
+      return false
     end
     local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
     change(rollout, "queued", nil)
@@ -72,10 +74,12 @@ local function claim_from(name)
     claimed[#claimed + 1], remembered[#remembered + 1] = { rollout, attempt }, rollout.id .. ":" .. attempt_id
     next_id = next_id + 1
   end
+  return next_id > first_id
 end
 for i = 8, 7 + queue_count do
-  claim_from(wanted[i])
-  reconcile(wanted[i])
+  if not claim_from(wanted[i]) then
+    reconcile(wanted[i])
+  end
 end
 
 local last = claimed[#claimed]

@@ -29,15 +29,23 @@ if invalid then
   return invalid
 end
 
-local replies = {}
+local new, replies = {}, {}
 for i, item in ipairs(items) do
   if new_ids[item.id] then
-    local rollout = create_rollout(item, NEW_ROLLOUT)
-    enlist(rollout)
+    new_ids[item.id], new[#new + 1], replies[i] = nil, item, {}
+  end
+end
+if #new > 0 then
+  local rollouts = create_rollouts(new, NEW_ROLLOUT)
+  enlist_new(rollouts)
+  for _, rollout in ipairs(rollouts) do
     write(rollout)
     log_event(rollout, nil, "enqueued")
-    new_ids[item.id] = nil
-    replies[i] = { now_text, rollout.resources or "" }
+  end
+end
+for i, item in ipairs(items) do
+  if replies[i] then
+    replies[i] = { now_text, item.fields.resources or "" }
   elseif item.deleted then
     replies[i] = { string.match(item.deleted, "([^,]*),(.*)") }
   else

@@ -14,6 +14,7 @@ Errors: INVALID_REQUEST, ROLLOUT_NOT_FOUND when it was deleted before the call w
 --@include creation
 --@include health
 --@include keys
+--@include known_ids
 --@include logs
 --@include records
 --@include replies
@@ -41,7 +42,7 @@ if exists then
   local started = redis.call("EXISTS", key("attempt", item.id .. ":" .. attempt_id)) == 1
   return rollout_reply(item.id, started and attempt_id or nil)
 end
-local rollout = create_rollout(item, NEW_ATTEMPT_ROLLOUT)
+local rollout = create_rollouts({ item }, NEW_ATTEMPT_ROLLOUT)[1]
 local attempt = begin_attempt(rollout, attempt_id, worker_id, lease)
 write(rollout)
 update_worker_of(rollout, attempt, NEW_ATTEMPT_WORKER)

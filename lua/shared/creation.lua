@@ -1,23 +1,37 @@
+--@include bulk
 --@include clock
 --@include keys
 --@include records
--- Creating a rollout that was asked for, see requests.lua; the caller writes its record.
-local function create_rollout(item, status)
-  local rollout = fresh(key("rollout", item.id), item.fields)
-  rollout.id = item.id
-  rollout.number = tostring(redis.call("HINCRBY", META, "number", 1))
-  rollout.status = status
-  rollout.start = now_text
-  rollout.resources = rollout.resources or redis.call("HGET", META, "resources") or nil
-  rollout.digest = item.digest ~= "" and item.digest or nil
-  redis.call("SET", key("task", item.id), item.task)
-  if item.metadata ~= "" then
-    redis.call("SET", key("metadata", item.id), item.metadata)
+-- Creating rollouts that were asked for, see requests.lua; the caller writes their records. What they have in common is
+-- asked for and sent once for all of them.
+local function create_rollouts(items, status)
+  local number = redis.call("HINCRBY", META, "number", #items) - #items
+  local resources = redis.call("HGET", META, "resources") or nil
+  local rollouts, payloads, numbered, groups = {}, {}, {}, {}
+  for i, item in ipairs(items) do
+    local rollout = fresh(key("rollout", item.id), item.fields)
+    rollout.id = item.id
+    rollout.number = tostring(number + i)
+    rollout.status = status
+    rollout.start = now_text
+    rollout.resources = rollout.resources or resources
+    rollout.digest = item.digest ~= "" and item.digest or nil
+    rollouts[i] = rollout
+    append(payloads, key("task", item.id), item.task)
+    if item.metadata ~= "" then
+      append(payloads, key("metadata", item.id), item.metadata)
+    end
+    append(numbered, rollout.number, item.id)
+    if item.group ~= "" then
+      groups[item.group] = groups[item.group] or {}
+      append(groups[item.group], rollout.number, item.id)
+    end
   end
-  redis.call("ZADD", key("rollouts"), rollout.number, item.id)
-  redis.call("ZADD", key("status", status), rollout.number, item.id)
-  if item.group ~= "" then
-    redis.call("ZADD", key("group", item.group), rollout.number, item.id)
+  send_many({ "MSET" }, payloads)
+  send_many({ "ZADD", key("rollouts") }, numbered)
+  send_many({ "ZADD", key("status", status) }, numbered)
+  for group, members in pairs(groups) do
+    send_many({ "ZADD", key("group", group) }, members)
   end
-  return rollout
+  return rollouts
 end

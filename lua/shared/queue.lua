@@ -1,3 +1,4 @@
+--@include bulk
 --@include clock
 --@include keys
 --@include records
@@ -19,6 +20,21 @@ local function enlist(rollout, push)
     change(rollout, "queued", "1")
   end
   offer(queue_name(rollout), count(rollout, "queue", 1))
+end
+
+-- Put rollouts that are new into their lists.
+local function enlist_new(rollouts)
+  local ids_of = {}
+  for _, rollout in ipairs(rollouts) do
+    local name = queue_name(rollout)
+    ids_of[name] = ids_of[name] or {}
+    table.insert(ids_of[name], rollout.id)
+    change(rollout, "queued", "1")
+  end
+  for name, ids in pairs(ids_of) do
+    send_many({ "RPUSH", key("queue", name) }, ids)
+    offer(name, redis.call("HINCRBY", key("stats"), "queue:" .. name, #ids), #ids)
+  end
 end
 
 local function enter_queue(rollout, delay)

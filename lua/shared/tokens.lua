@@ -1,3 +1,4 @@
+--@include bulk
 --@include keys
 -- The live entries of a queue by counter, and its wake-up tokens: one per live entry at most, or one for delayed
 -- retries when nothing lives; popped by waiting workers. A token is a hint only; who gets it claims by script. Entering
@@ -10,15 +11,22 @@ local function count(rollout, kind, by)
   return redis.call("HINCRBY", key("stats"), kind .. ":" .. queue_name(rollout), by)
 end
 
--- One token more, but never more than live entries.
-local function offer(name, live)
-  local tokens = key("wake", name)
-  if redis.call("LLEN", tokens) < live then
-    redis.call("RPUSH", tokens, "1")
+-- So many tokens more, one if nothing is said, but never more than live entries.
+local function offer(name, live, by)
+  local key_of_tokens = key("wake", name)
+  local missing = math.min(by or 1, live - redis.call("LLEN", key_of_tokens))
+  if missing == 1 then
+    redis.call("RPUSH", key_of_tokens, "1")
+  elseif missing > 1 then
+    local tokens = {}
+    for i = 1, missing do
+      tokens[i] = "1"
+    end
+    send_many({ "RPUSH", key_of_tokens }, tokens)
   end
 end
 
--- One live entry or delayed retry less, and no token too many: it would wake somebody in vain.
+-- One live entry or delayed retry less; and no token too many, which would wake somebody in vain, nor too few.
 local function leave_queue(rollout)
   local tokens, live = key("wake", queue_name(rollout)), nil
   if rollout.queued then
@@ -27,7 +35,10 @@ local function leave_queue(rollout)
     count(rollout, "delayed", -1)
     live = count(rollout, "queue", 0)
   end
-  if live and redis.call("LLEN", tokens) > live then
+  local offered = live and redis.call("LLEN", tokens)
+  if live and offered > live then
     redis.call("LPOP", tokens)
+  elseif offered == 0 and live > 0 then
+    redis.call("RPUSH", tokens, "1")
   end
 end

@@ -139,6 +139,29 @@ async def test_bulk_of_stored_and_new_ids_can_be_sent_again(store):
     assert await drain(store) == [f"r{number}" for number in range(5)]
 
 
+async def test_bulk_of_thousands_is_one_step_in_its_order(store):
+    """More than a server may take in one command of its own."""
+    requests = [
+        EnqueueRolloutRequest(
+            input=n, rollout_id=f"own-{n}", group_id=f"group-{n % 2}", queue="aside" if n % 10 == 0 else "default",
+            metadata={"n": n} if n % 3 == 0 else None,
+        )
+        for n in range(2_500)
+    ]  # fmt: skip
+    first, *others = await store.enqueue_many_rollouts([*requests[:1], *requests])  # one twice
+
+    assert first == others[0]
+    assert [(each.rollout_id, each.status) for each in others] == [(f"own-{n}", "queuing") for n in range(2_500)]
+    assert [each.input for each in await store.enqueue_many_rollouts([*requests[2_000:], *requests[:5]])] == [
+        *range(2_000, 2_500), *range(5),
+    ]  # fmt: skip
+    assert {stats.queue: stats.depth for stats in await store.query_queues()} == {"aside": 250, "default": 2_250}
+    claimed = await store.dequeue_many_rollouts(limit=3_000, queues=["default", "aside"])
+    assert [each.input for each in claimed] == [n for n in range(2_500) if n % 10] + list(range(0, 2_500, 10))
+    assert [each.metadata for each in claimed[:3]] == [{}, {}, {"n": 3}]
+    assert len((await store.query_rollouts(group_id="group-1", limit=3_000)).items) == 1_250
+
+
 async def test_own_id_started_again_answers_the_stored_rollout_with_its_latest_attempt(store):
     await store.start_rollout("task", rollout_id="own", worker_id="w")
     latest = await store.start_attempt("own", "v")
