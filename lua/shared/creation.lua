@@ -3,11 +3,11 @@
 --@include keys
 --@include records
 -- Creating rollouts that were asked for, see requests.lua; the caller writes their records. What they have in common is
--- asked for and sent once for all of them.
+-- asked for once, and their indexes take them in one command.
 local function create_rollouts(items, status)
   local number = redis.call("HINCRBY", META, "number", #items) - #items
   local resources = redis.call("HGET", META, "resources") or nil
-  local rollouts, payloads, numbered, groups = {}, {}, {}, {}
+  local rollouts, numbered, groups = {}, {}, {}
   for i, item in ipairs(items) do
     local rollout = fresh(key("rollout", item.id), item.fields)
     rollout.id = item.id
@@ -17,9 +17,9 @@ local function create_rollouts(items, status)
     rollout.resources = rollout.resources or resources
     rollout.digest = item.digest ~= "" and item.digest or nil
     rollouts[i] = rollout
-    append(payloads, key("task", item.id), item.task)
+    redis.call("SET", key("task", item.id), item.task)
     if item.metadata ~= "" then
-      append(payloads, key("metadata", item.id), item.metadata)
+      redis.call("SET", key("metadata", item.id), item.metadata)
     end
     append(numbered, rollout.number, item.id)
     if item.group ~= "" then
@@ -27,7 +27,6 @@ local function create_rollouts(items, status)
       append(groups[item.group], rollout.number, item.id)
     end
   end
-  send_many({ "MSET" }, payloads)
   send_many({ "ZADD", key("rollouts") }, numbered)
   send_many({ "ZADD", key("status", status) }, numbered)
   for group, members in pairs(groups) do
