@@ -24,7 +24,7 @@ class Sizes:
         many: Rollouts in the large one.
         active: Active attempts that a sweep has to pass over.
         due: Attempts that come due at once.
-        peer_rounds: Counted rounds beside peers, each in processes of its own; one more warms up.
+        peer_rounds: Counted rounds beside peers.
         peer_seconds: For about so long a peer has jobs in each round.
         peer_pickups: Pickups per round beside peers.
         peer_calls: Calls of each kind per round beside the stores of Agent Lightning.
@@ -41,10 +41,10 @@ class Sizes:
     active: int = 100_000
     due: int = 1_000
     peer_rounds: int = 5
-    peer_seconds: float = 1.0
+    peer_seconds: float = 0.8
     peer_pickups: int = 50
-    peer_calls: int = 300
-    peer_many: int = 2_000
+    peer_calls: int = 200
+    peer_many: int = 1_000
 
 
 FULL = Sizes()
@@ -62,7 +62,7 @@ SMOKE = Sizes(
     peer_rounds=1,
     peer_seconds=0.02,
     peer_pickups=3,
-    peer_calls=20,
+    peer_calls=40,
     peer_many=40,
 )
 
@@ -158,13 +158,13 @@ class Part:
     missing: Sequence[str] = ()
 
 
-async def in_turns(rounds: int, **contenders: Callable[[], Awaitable[T]]) -> Mapping[str, list[T]]:
-    """Run the contenders in turns, A B A B ..., one warm-up round first; what they returned in the counted rounds."""
+async def in_turns(rounds: int, *, warm_up: int = 1, **contenders: Callable[[], Awaitable[T]]) -> Mapping[str, list[T]]:
+    """Run the contenders in turns, A B A B ..., rounds that warm up first; what they returned in the counted rounds."""
     results: dict[str, list[T]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+    for number in range(warm_up + rounds):
         for name, run in contenders.items():
             result = await run()
-            if number > 0:
+            if number >= warm_up:
                 results[name].append(result)
     return results
 

@@ -24,18 +24,21 @@ class _Stores:
     """One implementation: a process that calls, and one that serves."""
 
     def __init__(self, bench: Bench, caller: Side, server: Side) -> None:
-        self._sizes = (bench.sizes.peer_calls, bench.sizes.peer_many)
+        self._sizes = bench.sizes
         self._caller = caller
         self._server = server
 
     def in_memory(self) -> Rates:
         """Calls per second on a new store."""
-        return self._caller.ask("memory", *self._sizes)  # type: ignore[no-any-return]
+        sizes = self._sizes
+        return self._caller.ask("memory", sizes.peer_calls, sizes.bulks, sizes.peer_many)  # type: ignore[no-any-return]
 
     def over_http(self, clients: int) -> Rates:
         """Calls per second of all clients together, on a new store."""
-        url = self._server.ask("serve")
-        return self._caller.ask("http", *self._sizes, url, clients)  # type: ignore[no-any-return]
+        sizes, url = self._sizes, self._server.ask("serve")
+        # Their client sends the spans of a call one by one.
+        bulks = max(clients, sizes.bulks // 5)
+        return self._caller.ask("http", sizes.peer_calls, bulks, sizes.peer_many, url, clients)  # type: ignore[no-any-return]
 
 
 async def measure_agent_lightning(bench: Bench) -> list[Part]:
@@ -90,7 +93,7 @@ async def _measured(bench: Bench, python: Path) -> Mapping[str, tuple[Sequence[R
             for setting, measure in settings.items()
             for who, each, call in (("ours", ours, measure), ("theirs", theirs, partial(_theirs, measure)))
         }
-        measured = await in_turns(bench.sizes.peer_rounds, **contenders)
+        measured = await in_turns(bench.sizes.peer_rounds, warm_up=1, **contenders)
     return {each: (measured[f"ours {each}"], measured[f"theirs {each}"]) for each in settings}
 
 

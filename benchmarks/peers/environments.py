@@ -10,7 +10,7 @@ from typing import Final
 
 FOLDER: Final = Path(__file__).parents[1] / ".venvs"
 _MADE: Final = "made-of.txt"
-_SECONDS: Final = 540
+_SECONDS: Final = 1800
 
 
 @dataclass(frozen=True)

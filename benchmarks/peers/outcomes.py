@@ -12,7 +12,7 @@ class Outcome:
     """One round of one contender.
 
     Attributes:
-        rate: Jobs per second, from the start of the first to that of the last.
+        rate: Jobs per second, from start to start, after some to warm up.
         redis_micros: CPU time of the server per job.
         worker_micros: CPU time of the worker process per job.
         enqueue_rate: Jobs enqueued per second, one at a time.
@@ -33,12 +33,19 @@ class Outcome:
 
 def outcome(
     enqueued: int,
-    enqueue_seconds: float,
+    enqueuing: Mapping[str, float],
     redis_seconds: float,
     jobs: Mapping[str, Any],
     pickups: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Check what a worker wrote of its jobs and pickups.
+
+    Args:
+        enqueued: How many jobs.
+        enqueuing: How many of them were timed, and how long that took.
+        redis_seconds: CPU time of the server for all jobs.
+        jobs: What the worker wrote when all jobs had begun.
+        pickups: The same of pickups.
 
     Raises:
         AssertionError: A job did not run, or ran twice.
@@ -51,10 +58,10 @@ def outcome(
         late = pickups["jobs"] - enqueued
         assert late == 0, f"{late} of {enqueued} more than once"
     return Outcome(
-        rate=(enqueued - 1) / jobs["seconds"],
+        rate=jobs["timed"] / jobs["seconds"],
         redis_micros=1e6 * redis_seconds / enqueued,
-        worker_micros=1e6 * jobs["cpu_seconds"] / (enqueued - 1),
-        enqueue_rate=(enqueued - 1) / enqueue_seconds,
+        worker_micros=1e6 * jobs["cpu_seconds"] / jobs["timed"],
+        enqueue_rate=enqueuing["timed"] / enqueuing["seconds"],
         latencies=latencies,
     )
 

@@ -27,9 +27,9 @@ Rounds = Mapping[str, Sequence[Outcome]]
 
 _HOW = (
     "One worker process on an empty server of its own, started when all jobs are enqueued; jobs do nothing and note "
-    "that they ran, so each round knows that every job ran once. Rates run from the start of the first job to that of "
-    "the last. Each peer has its fastest settings that lose no job when a worker dies; `benchmarks/peers/inside` has "
-    "them, with the reasons. "
+    "that they ran, so each round knows that every job ran once. The first tenth of the jobs of each round warms up. "
+    "Each peer has its fastest settings that lose no job when a worker dies; `benchmarks/peers/inside` has them, with "
+    "the reasons. "
 )
 
 
@@ -74,7 +74,7 @@ async def measure_queues(bench: Bench) -> list[Part]:
             **ours,
             **{each.name: each.run for each in theirs},
         }
-        measured = await in_turns(bench.sizes.peer_rounds, **contenders)
+        measured = await in_turns(bench.sizes.peer_rounds, warm_up=0, **contenders)
     missing += [f"{each.name}: {each.failure}" for each in theirs if each.failure]
     complete = {
         name: [each for each in outcomes if each is not None]

@@ -55,7 +55,7 @@ def run_round(contender: Contender, url: str) -> Outcome:
             "BENCH_RESULTS": "stored" if contender.stored else "dropped",
         }
         with _side(contender, "feed", settings) as feeder:
-            enqueue_seconds = feeder.ask("jobs", contender.jobs)["seconds"]
+            enqueuing = feeder.ask("jobs", contender.jobs)
             before = _cpu_seconds(server)
             with _side(contender, "work", settings) as worker:
                 jobs = _written(worker, folder / "jobs.json")
@@ -65,7 +65,7 @@ def run_round(contender: Contender, url: str) -> Outcome:
                     time.sleep(IDLE_SECONDS)
                     feeder.ask("pickups", contender.pickups)
                     pickups = _written(worker, folder / "pickups.json")
-    return outcome(contender.jobs, enqueue_seconds, redis_seconds, jobs, pickups)
+    return outcome(contender.jobs, enqueuing, redis_seconds, jobs, pickups)
 
 
 def _side(contender: Contender, role: str, settings: Mapping[str, str]) -> Side:

@@ -84,10 +84,10 @@ def test_all_goals_are_told_together_with_what_could_not_be_measured():
 
 
 def test_rates_of_a_round_follow_from_what_the_worker_wrote():
-    jobs = {"ids": [2, 0, 1], "seconds": 0.5, "cpu_seconds": 0.002}
+    jobs = {"ids": [2, 0, 1], "timed": 2, "seconds": 0.5, "cpu_seconds": 0.002}
     pickups = {"ids": [0, 1, 2], "latencies": [0.003, 0.001, 0.002], "jobs": 3}
 
-    measured = outcome(3, 0.25, 0.003, jobs, pickups)
+    measured = outcome(3, {"timed": 2, "seconds": 0.25}, 0.003, jobs, pickups)
 
     assert (measured.rate, measured.enqueue_rate) == (4.0, 8.0)
     assert (measured.redis_micros, measured.worker_micros) == pytest.approx((1000.0, 1000.0))
@@ -106,7 +106,7 @@ def test_a_round_in_which_a_job_did_not_run_exactly_once_does_not_count(
     ids: list[int], pickups: dict[str, object] | None, complaint: str
 ):
     with pytest.raises(AssertionError, match=complaint):
-        outcome(3, 1.0, 0.0, {"ids": ids, "seconds": 1.0, "cpu_seconds": 0.0}, pickups)
+        outcome(3, {"timed": 2, "seconds": 1.0}, 0.0, {"ids": ids}, pickups)
 
 
 def test_an_environment_that_cannot_be_made_is_told_with_its_reason(tmp_path: Path):

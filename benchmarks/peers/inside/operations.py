@@ -13,7 +13,7 @@ SPANS = 100
 
 _WORKERS = 16
 _FILL = 500
-_SCANS = 30
+_SCANS = 10
 _TEXT = "x" * 600
 
 
@@ -21,8 +21,8 @@ async def answer_calls(kit: Any) -> None:
     """Do what the lines of the input ask for.
 
     - `serve`: a new store behind a new server, which takes the place of the last one; its URL.
-    - `memory CALLS MANY`: calls per second of each kind on a new store in memory.
-    - `http CALLS MANY URL CLIENTS`: the same through so many clients at once.
+    - `memory CALLS BULKS MANY`: calls per second of each kind on a new store in memory.
+    - `http CALLS BULKS MANY URL CLIENTS`: the same through so many clients at once.
 
     Args:
         kit: Module with the classes of one implementation.
@@ -36,12 +36,11 @@ async def answer_calls(kit: Any) -> None:
             url, stop = await kit.serve()
             answer(url)
         elif kind == "memory":
-            calls, many = map(int, words)
-            answer(await _rates(kit, [kit.new_store()], calls, many, scans=True))
+            answer(await _rates(kit, [kit.new_store()], *map(int, words), scans=True))
         else:
-            url, clients = words[2:]
+            url, clients = words[3:]
             stores = [kit.new_client(url) for _ in range(int(clients))]
-            answer(await _rates(kit, stores, int(words[0]), int(words[1]), scans=False))
+            answer(await _rates(kit, stores, *map(int, words[:3]), scans=False))
             for store in stores:
                 await store.close()
 
@@ -52,10 +51,11 @@ class _Calls:
     Each kind is measured as calls per second of all stores together, each of which calls one after the other.
     """
 
-    def __init__(self, kit: Any, stores: Sequence[Any], calls: int) -> None:
+    def __init__(self, kit: Any, stores: Sequence[Any], calls: int, bulks: int) -> None:
         self._kit = kit
         self._stores = stores
         self._calls = calls
+        self._bulk_calls = bulks
         self._enqueued: list[str] = []
         self._claimed: list[Any] = []
         self._single: list[Any] = []
@@ -80,8 +80,10 @@ class _Calls:
         rate = await self._rate(self._calls, call)
         assert sorted(self._enqueued) == sorted(rollout.rollout_id for rollout in self._claimed)
         self._single = [_span(self._kit, rollout, 0) for rollout in self._claimed]
-        bulks = self._claimed[: max(len(self._stores), self._calls // SPANS)]
-        self._bulks = [[_span(self._kit, each, number) for number in range(1, 1 + SPANS)] for each in bulks]
+        self._bulks = [
+            [_span(self._kit, rollout, number) for number in range(1, 1 + SPANS)]
+            for rollout in self._claimed[: self._bulk_calls]
+        ]
         return rate
 
     async def add_span(self) -> float:
@@ -146,9 +148,11 @@ class _Calls:
         return count / (time.perf_counter() - before)
 
 
-async def _rates(kit: Any, stores: Sequence[Any], calls: int, many: int, *, scans: bool) -> dict[str, float]:
+async def _rates(
+    kit: Any, stores: Sequence[Any], calls: int, bulks: int, many: int, *, scans: bool
+) -> dict[str, float]:
     """Calls per second of each kind, checked."""
-    measured = _Calls(kit, stores, calls)
+    measured = _Calls(kit, stores, calls, bulks)
     await measured.connect()
     rates = {
         kind.__name__: await kind()

@@ -16,6 +16,9 @@ URL = os.environ.get("BENCH_REDIS_URL", "")
 RESULTS = os.environ.get("BENCH_RESULTS") == "stored"
 """Whether results of jobs are to be stored."""
 
+WARM_UP = 0.1
+"""Share of the jobs that run, and are enqueued, before the clock starts."""
+
 PICKUP_GAP_SECONDS = 0.02
 
 Give = tuple[Callable[[int], Awaitable[object]], Callable[[int, float], Awaitable[object]]]
@@ -28,6 +31,7 @@ class Record:
     def __init__(self) -> None:
         self._folder = Path(os.environ["BENCH_FOLDER"])
         self._expected_jobs = int(os.environ["BENCH_JOBS"])
+        self._untimed = warm_up(self._expected_jobs)
         self._expected_pickups = int(os.environ["BENCH_PICKUPS"])
         self._lock = threading.Lock()  # some workers have threads
         self._jobs: list[int] = []
@@ -40,11 +44,16 @@ class Record:
         now = time.monotonic()
         with self._lock:
             self._jobs.append(number)
-            if len(self._jobs) == 1:
+            if len(self._jobs) == self._untimed:
                 self._first, self._first_cpu = now, time.process_time()
             if len(self._jobs) == self._expected_jobs:
-                cpu = time.process_time() - self._first_cpu
-                self._write("jobs", {"ids": self._jobs, "seconds": now - self._first, "cpu_seconds": cpu})
+                found = {
+                    "ids": self._jobs,
+                    "timed": self._expected_jobs - self._untimed,
+                    "seconds": now - self._first,
+                    "cpu_seconds": time.process_time() - self._first_cpu,
+                }
+                self._write("jobs", found)
 
     def pickup(self, number: int, sent: float) -> None:
         """Note a pickup that begins now; `sent` is by the clock that all processes of a machine share."""
@@ -68,16 +77,21 @@ async def feed(give: Give) -> None:
     job, pickup = give
     for line in sys.stdin:
         kind, count = line.split()
-        started = 0.0
+        started, untimed = 0.0, warm_up(int(count))
         for number in range(int(count)):
             if kind == "jobs":
                 await job(number)
             else:
                 await asyncio.sleep(PICKUP_GAP_SECONDS)
                 await pickup(number, time.monotonic())
-            if number == 0:  # it connects
+            if number + 1 == untimed:
                 started = time.perf_counter()
-        answer({"seconds": time.perf_counter() - started})
+        answer({"timed": int(count) - untimed, "seconds": time.perf_counter() - started})
+
+
+def warm_up(count: int) -> int:
+    """How many of so many are not timed."""
+    return max(1, int(WARM_UP * count))
 
 
 def answer(value: object) -> None:

@@ -1,7 +1,6 @@
-"""arq: 100 jobs at once. It has no blocking read: an idle worker polls, here every ten milliseconds instead of 500."""
+"""arq: 500 jobs at once. It has no blocking read: an idle worker polls, here every ten milliseconds instead of 500."""
 
 import asyncio
-import os
 from contextlib import asynccontextmanager
 
 from arq import create_pool, func
@@ -42,7 +41,7 @@ def work():
     Worker(
         functions,
         redis_settings=RedisSettings.from_dsn(URL),
-        max_jobs=int(os.environ.get("T", "100")),
+        max_jobs=500,
         poll_delay=0.01,
         log_results=False,
     ).run()

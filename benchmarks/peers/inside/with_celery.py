@@ -3,7 +3,6 @@
 Without `acks_late` a task is gone when its worker dies. What Redis costs besides is left out: gossip, mingle, events.
 """
 
-import os
 from contextlib import asynccontextmanager
 
 from celery import Celery
@@ -16,7 +15,6 @@ app.conf.update(
     task_acks_late=True,
     task_ignore_result=not RESULTS,
     task_reject_on_worker_lost=True,
-    worker_prefetch_multiplier=int(os.environ.get("T", "64")),
     worker_hijack_root_logger=False,
 )
 

@@ -1,7 +1,5 @@
 """Ours, as it is used: a `Runner` with 64 workers whose agent emits a span of 1 kB and returns."""
 
-import os
-
 from recording import URL, Record
 from with_store import giving, note
 
@@ -9,7 +7,7 @@ from lightning_store import RedisLightningStore, Runner
 
 __all__ = ["giving", "work"]
 
-_WORKERS = int(os.environ.get("T", "64"))
+_WORKERS = 64
 _TEXT = "x" * 700
 
 

@@ -5,7 +5,6 @@ aborted. Sweeps lock out others for a minute, so one on the empty queue keeps th
 """
 
 import asyncio
-import os
 from contextlib import asynccontextmanager
 
 from recording import RESULTS, URL, Record
@@ -45,4 +44,4 @@ def work():
 
 
 async def _work():
-    await Worker(Queue.from_url(URL), [job, pickup], concurrency=int(os.environ.get("T", "32"))).start()
+    await Worker(Queue.from_url(URL), [job, pickup], concurrency=32).start()

@@ -1,7 +1,6 @@
 """Ours, by its calls alone: 64 coroutines that claim, store a span of 1 kB and end the attempt, each on its own."""
 
 import asyncio
-import os
 from contextlib import asynccontextmanager
 
 from recording import URL, Record
@@ -9,7 +8,7 @@ from recording import URL, Record
 from benchmarks.spans import make_spans
 from lightning_store import RedisLightningStore
 
-_COROUTINES = int(os.environ.get("T", "64"))
+_COROUTINES = 64
 
 
 @asynccontextmanager

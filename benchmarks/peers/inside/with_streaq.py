@@ -1,6 +1,5 @@
 """streaq: 100 tasks at once; tasks whose worker died are found in its streams."""
 
-import os
 from contextlib import asynccontextmanager
 
 from recording import RESULTS, URL, Record
@@ -9,7 +8,7 @@ from streaq import Worker
 _RECORD: list[Record] = []
 _TTL = 300 if RESULTS else 0
 
-worker = Worker(redis_url=URL, concurrency=int(os.environ.get("T", "100")))
+worker = Worker(redis_url=URL, concurrency=100)
 
 
 @worker.task(ttl=_TTL, silent=True)

@@ -1,7 +1,9 @@
-"""taskiq on Redis streams: one receiver with 100 tasks at once; a message is acknowledged once its result is stored."""
+"""taskiq on Redis streams: one receiver as it comes, with 100 tasks at once.
+
+A message is acknowledged once its result is stored.
+"""
 
 import asyncio
-import os
 from contextlib import asynccontextmanager
 
 from recording import RESULTS, URL, Record
@@ -40,6 +42,4 @@ def work():
 
 async def _work():
     await broker.startup()
-    await run_receiver_task(
-        broker, max_async_tasks=int(os.environ.get("T", "100")), max_prefetch=int(os.environ.get("PF", "100"))
-    )
+    await run_receiver_task(broker)
