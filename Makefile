@@ -56,7 +56,7 @@ faults: $(READY) ## break real things: kill, pause, restart, disconnect
 slow: $(READY) ## run the tests that take long, such as building and installing the wheel
 	$(PYTEST) -m "slow and not faults and not cluster" $(ARGS)
 
-bench: $(READY) ## measure speed and memory beside their limits, ten minutes (ARGS=--quick takes half)
+bench: $(READY) ## measure speed and memory beside limits and peers, a quarter of an hour (ARGS=--smoke looks if all runs)
 	$(PY) -m benchmarks $(ARGS)
 
 soak: $(READY) ## bring 200,000 rollouts through a namespace that keeps 2,000, minutes: memory must not grow
@@ -90,7 +90,7 @@ verify: $(READY) ## fail when a rendered file is stale
 check: coverage lint types verify slow faults ## all that CI checks, on this machine's Redis
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(AGL) build dist htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(AGL) benchmarks/.venvs build dist htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 
 %/bin/python:
 	@command -v $(PYTHON) >/dev/null || \

@@ -1,4 +1,4 @@
-"""Runs the benchmarks: `python -m benchmarks`, about ten minutes."""
+"""Runs the benchmarks: `python -m benchmarks`, about a quarter of an hour."""
 
 import argparse
 import asyncio
@@ -11,6 +11,9 @@ from pathlib import Path
 from benchmarks.measuring import FULL, QUICK, SMOKE, Part
 from benchmarks.memory import measure_memory
 from benchmarks.pages import measure_pages
+from benchmarks.peers.agent_lightning import measure_agent_lightning
+from benchmarks.peers.environments import PEERS
+from benchmarks.peers.queues import measure_queues
 from benchmarks.pickup import measure_pickup
 from benchmarks.report import render
 from benchmarks.setting import Bench
@@ -26,7 +29,7 @@ from lightning_store.embedded import EmbeddedRedis
 
 RESULTS = Path(__file__).parent / "results.md"
 
-PARTS: dict[str, Callable[[Bench], Awaitable[Part]]] = {
+PARTS: dict[str, Callable[[Bench], Awaitable[Part | Sequence[Part]]]] = {
     "claims": measure_claims,
     "pickup": measure_pickup,
     "memory": measure_memory,
@@ -36,6 +39,8 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Part]]] = {
     "spans": measure_spans,
     "lives": measure_lives,
     "declared-keys": measure_declared_keys,
+    "peers": measure_queues,
+    "agent-lightning": measure_agent_lightning,
 }
 
 
@@ -43,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the results; the exit code is 0 when all checks held, whatever the figures are."""
     options = _parser().parse_args(arguments)
     sizes = SMOKE if options.smoke else QUICK if options.quick else FULL
-    partial = options.smoke or bool(options.only)
+    # Environments of all peers take minutes to make.
+    peers = options.peer or ([] if options.smoke else list(PEERS))
+    partial = options.smoke or bool(options.only or options.peer)
     output = options.output or (None if partial else RESULTS)
     with _server(options.redis_url) as url:
-        page = asyncio.run(_measure(Bench(url, sizes), options.only or list(PARTS), _command(options)))
+        page = asyncio.run(_measure(Bench(url, sizes, peers), options.only or list(PARTS), _command(options)))
     if output is None:
         print(page)
     else:
@@ -63,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         "--smoke", action="store_true", help="see in seconds that everything runs; figures mean nothing"
     )
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; can be given again")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        choices=PEERS,
+        help="measure this peer; can be given again; default: all, or none of a smoke run",
+    )
     parser.add_argument("--output", type=Path, help="the page to write; default: results.md here, for full runs")
     return parser
 
@@ -71,6 +84,7 @@ def _command(options: argparse.Namespace) -> str:
     """The command that makes these results, without the URL, which may hold a password."""
     words = [f"--{name}" for name in ("quick", "smoke") if getattr(options, name)]
     words += [f"--only {part}" for part in options.only or ()]
+    words += [f"--peer {peer}" for peer in options.peer or ()]
     words += ["--redis-url ..."] if options.redis_url else []
     return f'make bench ARGS="{" ".join(words)}"' if words else "make bench"
 
@@ -90,7 +104,8 @@ async def _measure(bench: Bench, names: Sequence[str], command: str) -> str:
         parts: list[Part] = []
         for name in names:
             start = time.monotonic()
-            parts.append(await PARTS[name](bench))
+            measured = await PARTS[name](bench)
+            parts += [measured] if isinstance(measured, Part) else measured
             await bench.clear()
             print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         return await render(bench, parts, command)

@@ -1,5 +1,6 @@
 """What a figure is: samples of several rounds, taken in turns with its limit, and the goal it is held against."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,9 +24,14 @@ class Sizes:
         many: Rollouts in the large one.
         active: Active attempts that a sweep has to pass over.
         due: Attempts that come due at once.
+        peer_rounds: Counted rounds beside peers.
+        peer_seconds: For about so long a peer has jobs in each round.
+        peer_pickups: Pickups per round beside peers.
+        peer_calls: Calls of each kind per round beside the stores of Agent Lightning.
+        peer_many: Rollouts that a page and a health check have to pass over there.
     """
 
-    rounds: int = 9
+    rounds: int = 5
     calls: int = 500
     bulks: int = 20
     pickups: int = 80
@@ -34,11 +40,31 @@ class Sizes:
     many: int = 1_000_000
     active: int = 100_000
     due: int = 1_000
+    peer_rounds: int = 5
+    peer_seconds: float = 0.8
+    peer_pickups: int = 50
+    peer_calls: int = 200
+    peer_many: int = 1_000
 
 
 FULL = Sizes()
 QUICK = Sizes(many=100_000)
-SMOKE = Sizes(rounds=2, calls=20, bulks=2, pickups=3, rollouts=200, few=60, many=300, active=100, due=20)
+SMOKE = Sizes(
+    rounds=2,
+    calls=20,
+    bulks=2,
+    pickups=3,
+    rollouts=200,
+    few=60,
+    many=300,
+    active=100,
+    due=20,
+    peer_rounds=1,
+    peer_seconds=0.02,
+    peer_pickups=3,
+    peer_calls=40,
+    peer_many=40,
+)
 
 
 @dataclass(frozen=True)
@@ -69,10 +95,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be reached: the median of `of` is at most `most`."""
+    """What is to be reached: the median of `of` is at most `most` and at least `least`."""
 
     of: Literal["store", "ratio"]
-    most: float
+    most: float = math.inf
+    least: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -97,12 +124,19 @@ class Figure:
         return None if self.limit is None else self.store.over(self.limit)
 
     @property
+    def held(self) -> Sample | None:
+        """What the goal is held against; None without a goal."""
+        if self.goal is None:
+            return None
+        return self.store if self.goal.of == "store" else self.ratio
+
+    @property
     def is_met(self) -> bool | None:
         """Whether the goal is reached; None without a goal."""
         if self.goal is None:
             return None
-        measured = self.store if self.goal.of == "store" else self.ratio
-        return measured is not None and measured.median <= self.goal.most
+        held = self.held
+        return held is not None and self.goal.least <= held.median <= self.goal.most
 
 
 @dataclass(frozen=True)
@@ -112,21 +146,25 @@ class Part:
     Attributes:
         limit: What the limit of these figures is; "" when they have none.
         text: How they were measured, and what follows from them.
+        beside: What stands beside the store: its limit or a peer.
+        missing: What could not be measured, and why.
     """
 
     title: str
     limit: str
     text: str
     figures: Sequence[Figure]
+    beside: str = "limit"
+    missing: Sequence[str] = ()
 
 
-async def in_turns(rounds: int, **contenders: Callable[[], Awaitable[T]]) -> Mapping[str, list[T]]:
-    """Run the contenders in turns, A B A B ..., one warm-up round first; what they returned in the counted rounds."""
+async def in_turns(rounds: int, *, warm_up: int = 1, **contenders: Callable[[], Awaitable[T]]) -> Mapping[str, list[T]]:
+    """Run the contenders in turns, A B A B ..., rounds that warm up first; what they returned in the counted rounds."""
     results: dict[str, list[T]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+    for number in range(warm_up + rounds):
         for name, run in contenders.items():
             result = await run()
-            if number > 0:
+            if number >= warm_up:
                 results[name].append(result)
     return results
 

@@ -1,5 +1,6 @@
 """The results as a page."""
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -14,14 +15,16 @@ async def render(bench: Bench, parts: Sequence[Part], command: str) -> str:
     lines = [
         "# Results",
         "",
-        f"Written by `{command}`. Each figure stands beside its limit, measured in the same run in turns (A B A B "
-        f"...): medians of {bench.sizes.rounds} rounds after one to warm up, with the lowest and the highest round. "
+        f"Written by `{command}`. Each figure stands beside its limit or its peer, measured in the same run in turns "
+        f"(A B A B ...): medians of {bench.sizes.rounds} rounds after one to warm up, with the lowest and the highest "
+        "round. "
         "Ratios are taken round by round; they hold on a machine that is shared, single rates do not. Each round "
         "checks that exactly what was put in came out, once.",
         "",
         *(f"- {fact}" for fact in await facts(bench)),
         "",
     ]
+    lines += render_goals(parts)
     for part in parts:
         lines += _render_part(part)
     return "\n".join(lines)
@@ -42,31 +45,55 @@ async def facts(bench: Bench) -> list[str]:
     ]
 
 
+def render_goals(parts: Sequence[Part]) -> list[str]:
+    """Every goal with what was reached, and what could not be measured."""
+    rows = [
+        f"| {part.title}: {figure.name} | {show(figure.held)}{_unit_of(figure)} | {_goal(figure, part.beside)} |"
+        for part in parts
+        for figure in part.figures
+        if figure.goal
+    ]
+    missing = dict.fromkeys(f"- Not measured: {each}" for part in parts for each in part.missing)
+    lines = ["## Goals", "", "| figure | reached | goal |", "|---|---:|---:|", *rows, ""] if rows else []
+    return [*lines, *missing, ""] if missing else lines
+
+
+def _unit_of(figure: Figure) -> str:
+    return f" {figure.unit}" if figure.goal and figure.goal.of == "store" else ""
+
+
 def _render_part(part: Part) -> list[str]:
     lines = [f"## {part.title}", ""]
     if part.text:
         lines += [part.text, ""]
     if part.limit:
-        lines += [f"Limit: {part.limit}.", ""]
+        lines += [f"{part.beside.capitalize()}: {part.limit}.", ""]
+    if part.missing:
+        lines += [*(f"- Not measured: {each}" for each in part.missing), ""]
+    if not part.figures:
+        return lines
     limited = any(figure.limit for figure in part.figures)
     goals = any(figure.goal for figure in part.figures)
-    titles = ["figure", "unit", "store", *(["limit", "store / limit"] if limited else []), *(["goal"] if goals else [])]
+    beside = [part.beside, f"store / {part.beside}"] if limited else []
+    titles = ["figure", "unit", "store", *beside, *(["goal"] if goals else [])]
     lines += ["| " + " | ".join(titles) + " |", "|---|---|" + "---:|" * (len(titles) - 2)]
     for figure in part.figures:
         cells = [figure.name, figure.unit, show(figure.store)]
         if limited:
             cells += [show(figure.limit), show(figure.ratio)]
         if goals:
-            cells.append(_goal(figure))
+            cells.append(_goal(figure, part.beside))
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _goal(figure: Figure) -> str:
-    if figure.goal is None:
+def _goal(figure: Figure, beside: str) -> str:
+    goal = figure.goal
+    if goal is None:
         return ""
-    most = f"≤ {figure.goal.most:,g}" + (" x limit" if figure.goal.of == "ratio" else f" {figure.unit}")
-    return f"{most}: {'met' if figure.is_met else '**missed**'}"
+    bound = f"≤ {goal.most:,g}" if goal.most < math.inf else f"≥ {goal.least:,g}"
+    measure = f" x {beside}" if goal.of == "ratio" else f" {figure.unit}"
+    return f"{bound}{measure}: {'met' if figure.is_met else '**missed**'}"
 
 
 def show(sample: Sample | None) -> str:

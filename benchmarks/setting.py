@@ -4,7 +4,7 @@ import asyncio
 import gc
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -59,11 +59,13 @@ class Bench:
 
     Attributes:
         bare: Connections like those of the stores, for what the limits send.
+        peers: Names of the peers to measure.
     """
 
-    def __init__(self, url: str, sizes: Sizes) -> None:
+    def __init__(self, url: str, sizes: Sizes, peers: Collection[str] = ()) -> None:
         self.url = url
         self.sizes = sizes
+        self.peers = peers
         self.bare = Connections(settings_for(url))
         self._run = secrets.token_hex(3)
         self._namespaces: dict[str, str] = {}

@@ -1,8 +1,13 @@
 """What the benchmarks make of their measurements."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.measuring import Figure, Goal, Sample, check_once, in_turns, percentile
+from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns, percentile
+from benchmarks.peers.environments import NotMeasuredError, python_of, reason
+from benchmarks.peers.outcomes import outcome
+from benchmarks.report import render_goals
 
 
 async def test_contenders_run_in_turns_and_the_first_round_only_warms_up():
@@ -46,3 +51,81 @@ def test_percentiles_are_values_that_were_measured():
     assert percentile(values, 50) == 51.0
     assert percentile(values, 99) == 100.0
     assert percentile([5.0], 99) == 5.0
+
+
+@pytest.mark.parametrize(("peer", "is_met"), [(4.0, True), (5.0, False)])
+def test_a_goal_of_at_least_is_held_against_the_median_ratio(peer: float, is_met: bool):
+    figure = Figure("any", "per second", Sample((6.0, 6.0, 60.0)), Sample((peer,) * 3), Goal("ratio", least=1.5))
+
+    assert figure.is_met is is_met
+
+
+def test_all_goals_are_told_together_with_what_could_not_be_measured():
+    met = Figure("lives", "per second", Sample((6.0,)), Sample((3.0,)), Goal("ratio", least=1.5))
+    missed = Figure("record", "B", Sample((900.0,)), goal=Goal("store", 850))
+    parts = [
+        Part(
+            "Peers", "jobs", "", [met, Figure("CPU", "µs", Sample((1.0,)))], beside="peer", missing=["rq: no network"]
+        ),
+        Part("Memory", "", "", [missed], missing=["rq: no network"]),
+    ]
+
+    assert render_goals(parts) == [
+        "## Goals",
+        "",
+        "| figure | reached | goal |",
+        "|---|---:|---:|",
+        "| Peers: lives | 2.00 | ≥ 1.5 x peer: met |",
+        "| Memory: record | 900 B | ≤ 850 B: **missed** |",
+        "",
+        "- Not measured: rq: no network",
+        "",
+    ]
+
+
+def test_rates_of_a_round_follow_from_what_the_worker_wrote():
+    jobs = {"ids": [2, 0, 1], "timed": 2, "seconds": 0.5, "cpu_seconds": 0.002}
+    pickups = {"ids": [0, 1, 2], "latencies": [0.003, 0.001, 0.002], "jobs": 3}
+
+    measured = outcome(3, {"timed": 2, "seconds": 0.25}, 0.003, jobs, pickups)
+
+    assert (measured.rate, measured.enqueue_rate) == (4.0, 8.0)
+    assert (measured.redis_micros, measured.worker_micros) == pytest.approx((1000.0, 1000.0))
+    assert measured.pickup_millis == 2.0
+
+
+@pytest.mark.parametrize(
+    ("ids", "pickups", "complaint"),
+    [
+        ([0, 1, 1], None, "1 of 3 lost, 1 more than once"),
+        ([0, 1, 2], {"ids": [0, 0], "latencies": [0.1, 0.1], "jobs": 3}, "1 of 2 lost"),
+        ([0, 1, 2], {"ids": [0], "latencies": [0.1], "jobs": 4}, "1 of 3 more than once"),
+    ],
+)
+def test_a_round_in_which_a_job_did_not_run_exactly_once_does_not_count(
+    ids: list[int], pickups: dict[str, object] | None, complaint: str
+):
+    with pytest.raises(AssertionError, match=complaint):
+        outcome(3, {"timed": 2, "seconds": 1.0}, 0.0, {"ids": ids}, pickups)
+
+
+def test_an_environment_that_cannot_be_made_is_told_with_its_reason(tmp_path: Path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(NotMeasuredError, match=r"cannot be made: .*file"):
+        python_of("rq", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (
+            "WARNING: slow\nERROR: No matching distribution found\n\n[notice] new\n",
+            "ERROR: No matching distribution found",
+        ),
+        ("Traceback\n  KeyError: 'a'\n", "KeyError: 'a'"),
+        ("\n", "it said nothing"),
+    ],
+)
+def test_the_line_of_a_log_that_tells_what_went_wrong_is_found(log: str, line: str):
+    assert reason(log) == line

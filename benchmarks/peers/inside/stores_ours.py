@@ -1,0 +1,24 @@
+"""Ours: the store in memory, the HTTP server with one worker, the client."""
+
+from lightning_store import InMemoryLightningStore, LightningStoreClient, LightningStoreServer
+from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
+from lightning_store.spans import Span
+
+__all__ = ["Span", "new_client", "new_store", "request", "scanner", "serve"]
+
+new_store = InMemoryLightningStore
+new_client = LightningStoreClient
+
+
+def request(number):
+    return EnqueueRolloutRequest(input={"task": number}, config=RolloutConfig(unresponsive_seconds=3600))
+
+
+def scanner(store):
+    return store.expire_attempts
+
+
+async def serve():
+    server = LightningStoreServer(InMemoryLightningStore())
+    await server.start()
+    return server.url, server.stop
