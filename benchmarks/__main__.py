@@ -17,6 +17,7 @@ from benchmarks.peers.queues import measure_queues
 from benchmarks.pickup import measure_pickup
 from benchmarks.report import render
 from benchmarks.setting import Bench
+from benchmarks.starting import measure_starting
 from benchmarks.sweeps import measure_sweeps
 from benchmarks.throughput import (
     measure_claims,
@@ -25,6 +26,7 @@ from benchmarks.throughput import (
     measure_lives,
     measure_spans,
 )
+from benchmarks.waits import measure_waits
 from lightning_store.embedded import EmbeddedRedis
 
 RESULTS = Path(__file__).parent / "results.md"
@@ -38,6 +40,8 @@ PARTS: dict[str, Callable[[Bench], Awaitable[Part | Sequence[Part]]]] = {
     "enqueues": measure_enqueues,
     "spans": measure_spans,
     "lives": measure_lives,
+    "waits": measure_waits,
+    "starting": measure_starting,
     "declared-keys": measure_declared_keys,
     "peers": measure_queues,
     "agent-lightning": measure_agent_lightning,

@@ -24,6 +24,7 @@ class Sizes:
         many: Rollouts in the large one.
         active: Active attempts that a sweep has to pass over.
         due: Attempts that come due at once.
+        waited: Rollouts that are waited for at once.
         peer_rounds: Counted rounds beside peers.
         peer_seconds: For about so long a peer has jobs in each round.
         peer_pickups: Pickups per round beside peers.
@@ -40,6 +41,7 @@ class Sizes:
     many: int = 1_000_000
     active: int = 100_000
     due: int = 1_000
+    waited: int = 10_000
     peer_rounds: int = 5
     peer_seconds: float = 0.8
     peer_pickups: int = 50
@@ -59,6 +61,7 @@ SMOKE = Sizes(
     many=300,
     active=100,
     due=20,
+    waited=40,
     peer_rounds=1,
     peer_seconds=0.02,
     peer_pickups=3,

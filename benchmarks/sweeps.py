@@ -53,7 +53,7 @@ async def measure_sweeps(bench: Bench) -> Part:
                 "µs",
                 Sample(tuple(idle["store"])),
                 Sample(tuple(idle["limit"])),
-                Goal("store", 2000),
+                Goal("store", 1000),
             ),
             Figure(f"{bench.sizes.due:,} due at once, settled in", "ms", wall, goal=Goal("store", 1000)),
             Figure("... the server is busy at a time for", "ms", longest),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from benchmarks import limits
-from benchmarks.measuring import Figure, Part, Sample, check_once, in_turns
+from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns
 from benchmarks.setting import LEASE_SECONDS, Bench, Spent, fill, task
 from benchmarks.spans import make_spans
 from lightning_store.backends.redis import codec
@@ -30,7 +30,8 @@ async def measure_claims(bench: Bench) -> Part:
             store=partial(_claims, bench, count, coroutines),
             limit=partial(_bare_claims, bench, count, coroutines),
         )
-        figures += rate_figures(name, spent)
+        goal = Goal("ratio", least=0.65) if coroutines == 1 else None
+        figures += rate_figures(name, spent, goal=goal)
     return Part(
         "Claims",
         "an EVALSHA of LPOP + HSET through the same connections",
@@ -82,7 +83,8 @@ async def measure_enqueues(bench: Bench) -> Part:
             store=partial(_enqueues, bench, count, bulk),
             limit=partial(_bare_enqueues, bench, count, bulk),
         )
-        figures += rate_figures(name, spent, per_call=bulk)
+        goal = Goal("ratio", least=0.7) if bulk == 1 else Goal("store", least=60_000)
+        figures += rate_figures(name, spent, per_call=bulk, goal=goal)
     return Part("Enqueue", "an EVALSHA of SET + RPUSH per rollout, inputs as JSON made in the loop", "", figures)
 
 
@@ -127,7 +129,7 @@ async def measure_spans(bench: Bench) -> Part:
         "an EVALSHA of one XADD per span, with payloads made before",
         "Each call stores the spans of one attempt; the store turns them into JSON, finds rewards, drops duplicates, "
         "notes the heartbeat.",
-        rate_figures(f"spans of 1 kB stored, {BULK} a call", spent, per_call=BULK),
+        rate_figures(f"spans of 1 kB stored, {BULK} a call", spent, per_call=BULK, goal=Goal("ratio", least=0.4)),
     )
 
 
@@ -254,15 +256,21 @@ async def _declared(bench: Bench, keys: int) -> Spent:
     return spent
 
 
-def rate_figures(name: str, spent: Mapping[str, Sequence[Spent]], *, per_call: int = 1) -> list[Figure]:
-    """Rate, server CPU and client CPU of calls that carry `per_call` items each."""
+def rate_figures(
+    name: str, spent: Mapping[str, Sequence[Spent]], *, per_call: int = 1, goal: Goal | None = None
+) -> list[Figure]:
+    """Rate, server CPU and client CPU of calls that carry `per_call` items each.
 
-    def figure(label: str, unit: str, value: Callable[[Spent], float]) -> Figure:
+    Args:
+        goal: Of the rate.
+    """
+
+    def figure(label: str, unit: str, value: Callable[[Spent], float], goal: Goal | None = None) -> Figure:
         store, limit = (Sample(tuple(map(value, spent[who]))) for who in ("store", "limit"))
-        return Figure(label, unit, store, limit)
+        return Figure(label, unit, store, limit, goal)
 
     return [
-        figure(name, "per second", lambda each: each.rate * per_call),
+        figure(name, "per second", lambda each: each.rate * per_call, goal),
         figure("... Redis CPU each", "µs", lambda each: each.redis_micros / per_call),
         figure("... client CPU each", "µs", lambda each: each.client_micros / per_call),
     ]

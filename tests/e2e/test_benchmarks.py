@@ -28,6 +28,8 @@ def test_each_figure_is_measured_and_written(redis_url: str, tmp_path: Path):
         "Spans",
         "Whole lives",
         "Declared",
+        "Waits",
+        "Starting",
     ):
         assert f"\n## {title}" in text
     assert redis_url not in text
