@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from lightning_store.clock import IdSource
 from lightning_store.contract import Unset
@@ -36,9 +37,22 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CURSOR: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-_ROLLOUT_STATUS: Final = TypeAdapter[RolloutStatus](RolloutStatus)
-_ATTEMPT_STATUS: Final = TypeAdapter[AttemptStatus](AttemptStatus)
-_MODE: Final = TypeAdapter[RolloutMode | None](RolloutMode | None)
+
+class RolloutChanges(TypedDict, total=False):
+    """What of a change to a rollout is one of a few words; as fields of a record, so that errors name them."""
+
+    status: RolloutStatus
+    mode: RolloutMode | None
+
+
+class AttemptChanges(TypedDict, total=False):
+    """The same of an attempt."""
+
+    status: AttemptStatus
+
+
+_ROLLOUT_CHANGES: Final = TypeAdapter(RolloutChanges)
+_ATTEMPT_CHANGES: Final = TypeAdapter(AttemptChanges)
 _RESOURCES: Final = TypeAdapter[NamedResources](NamedResources)
 
 T = TypeVar("T")
@@ -261,9 +275,9 @@ def rollout_changes(given: dict[str, Any]) -> dict[str, Any]:
             raise InvalidRequestError(f"{field}: expected a value, got None")
     converters: dict[str, Callable[[Any], Any]] = {
         "input": lambda value: copy_json(value, "input"),
-        "mode": _MODE.validate_python,
+        "mode": lambda value: _ROLLOUT_CHANGES.validate_python({"mode": value})["mode"],
         "resources_id": lambda value: _optional_free_id(value, "resources_id"),
-        "status": _ROLLOUT_STATUS.validate_python,
+        "status": lambda value: _ROLLOUT_CHANGES.validate_python({"status": value})["status"],
         "config": lambda value: _config_copy(RolloutConfig.model_validate(value)),
         "metadata": lambda value: None if value is None else copy_mapping(value, "metadata"),
     }
@@ -277,7 +291,7 @@ def attempt_changes(given: dict[str, Any]) -> dict[str, Any]:
         if field in changes and changes[field] is None:
             raise InvalidRequestError(f"{field}: expected a value, got None")
     converters: dict[str, Callable[[Any], Any]] = {
-        "status": _ATTEMPT_STATUS.validate_python,
+        "status": lambda value: _ATTEMPT_CHANGES.validate_python({"status": value})["status"],
         "worker_id": lambda value: value if value == "" else check_free_id(value, "worker_id"),
         "last_heartbeat_time": _time,
         "metadata": lambda value: copy_mapping(value, "metadata"),

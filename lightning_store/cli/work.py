@@ -1,7 +1,6 @@
 """`lightning-store run` and `lightning-store healthcheck`: the processes of a fleet."""
 
 import logging
-from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
@@ -9,6 +8,8 @@ import typer
 from lightning_store.cli.options import Debug, Namespace, StoreUrl, Target, finished_statuses, one_of, target
 from lightning_store.errors import LightningStoreError
 from lightning_store.exits import CommandError, ExitCode
+
+logger = logging.getLogger("lightning_store")
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
@@ -150,7 +151,7 @@ def run(
 
 
 def check_access(place: Target) -> None:
-    """Refuse a wrong password at once and in one line. A server that does not answer is waited for by what follows.
+    """Refuse a wrong password at once and in one line. A store that does not answer is logged, and waited for later.
 
     Raises:
         AccessDeniedError: The server does not let us in.
@@ -158,8 +159,10 @@ def check_access(place: Target) -> None:
     from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.reachable import check_reachable  # noqa: PLC0415
 
-    with suppress(StoreUnavailableError):
+    try:
         check_reachable(place.url)
+    except StoreUnavailableError as error:
+        logger.warning("the store is waited for: %s", error)
 
 
 def log_at(level: str) -> str:

@@ -123,8 +123,9 @@ def _check(name: str, value: object, default: object) -> None:
         what = "an integer" if kind is int else "a number"
         if isinstance(value, bool) or not isinstance(value, kind):
             raise InvalidRequestError(f"{name}: expected {what}, got {value!r}")
+        bound = "of at least 0" if name in _FROM_ZERO else "above 0"
         if not (value >= 0 if name in _FROM_ZERO else value > 0) or value == float("inf"):
-            raise InvalidRequestError(f"{name}: expected {what} above 0, got {value!r}")
+            raise InvalidRequestError(f"{name}: expected {what} {bound}, got {value!r}")
     elif name != "cors_origins" and not (isinstance(value, str) and value):
         raise InvalidRequestError(f"{name}: expected a text that is not empty, got {value!r}")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
+from lightning_store.errors import InvalidRequestError
 from lightning_store.http.wire import CODECS, Codec
 from lightning_store.operations import OPERATIONS
 
@@ -141,11 +142,19 @@ _WORDS: Final = frozenset(
 
 
 def written(route_path: str, arguments: Mapping[str, Any]) -> str:
-    """A path with its ids filled in, as it is sent."""
-    return "/".join(_escaped(arguments[part[1:-1]]) if part.startswith("{") else part for part in route_path.split("/"))
+    """A path with its ids filled in, as it is sent.
+
+    Raises:
+        InvalidRequestError: An id is no text.
+    """
+    return "/".join(
+        _escaped(part[1:-1], arguments[part[1:-1]]) if part.startswith("{") else part for part in route_path.split("/")
+    )
 
 
-def _escaped(id: str) -> str:
+def _escaped(name: str, id: object) -> str:
     """An id that is not taken for a word, nor for the way to another folder."""
+    if not isinstance(id, str):
+        raise InvalidRequestError(f"{name}: expected text, got {id!r:.200}")
     text = quote(id, safe="", errors="surrogatepass")
     return f"%{ord(text[0]):02X}{text[1:]}" if text in _WORDS else text

@@ -317,7 +317,16 @@ class TestMistakes:
         assert get(url, "/ready").status == 503
         code, err = stop(process)
         assert code == 0
+        assert "WARNING" in err.splitlines()[0]
+        assert "the store is waited for: no answer from Redis at redis://***@127.0.0.1:1/0" in err.splitlines()[0]
         assert "hunter22" not in err
+
+    def test_folder_that_is_not_there_is_told(self, start, tmp_path):
+        process = start("--namespace", "default", "--store", f"sqlite:///{tmp_path}/nowhere/store.db")
+        url_of(process)
+        code, err = stop(process)
+        assert code == 0
+        assert f"the store is waited for: there is no folder {tmp_path}/nowhere" in err
 
     def test_store_has_to_be_named(self):
         result = run_process(["serve", "--port", "0"])

@@ -83,6 +83,8 @@ async def test_arguments_are_refused_before_anything_is_sent(faulty):
         (client.enqueue_rollout(1, mode="demo"), ValidationError),
         (client.update_attempt("r", "a", status="lost"), ValidationError),
         (client.update_worker("w", None), TypeError),
+        (client.get_rollout_by_id(5), InvalidRequestError),
+        (client.update_rollout(None, status="running"), InvalidRequestError),
         (client.dequeue_rollout(lease_seconds=True), InvalidRequestError),
         (client.add_many_spans(["span"]), InvalidRequestError),
     ):

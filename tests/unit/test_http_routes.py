@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_store.errors import InvalidRequestError
 from lightning_store.http.routes import ROUTES, Routes, written
 from lightning_store.operations import OPERATIONS
 
@@ -53,6 +54,12 @@ def test_any_id_that_is_written_is_read_again(route, data):
 )
 def test_words_win_where_the_contract_says_so(method, path, expected):
     assert found(method, path) == expected
+
+
+@pytest.mark.parametrize("id", [5, None, b"at-1"])
+def test_id_that_is_no_text_is_refused_by_its_name(id):
+    with pytest.raises(InvalidRequestError, match="attempt_id: expected text"):
+        written("/rollouts/{rollout_id}/attempts/{attempt_id}", {"rollout_id": "ro-1", "attempt_id": id})
 
 
 def test_methods_that_are_allowed_are_told():

@@ -153,10 +153,15 @@ def test_attempt_fields_that_cannot_be_none(field):
 
 
 def test_unknown_status_is_a_validation_error():
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match=r"\nstatus\n"):
         rollout_changes({"status": "lost"})
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match=r"\nstatus\n"):
         attempt_changes({"status": "queuing"})
+
+
+def test_unknown_mode_is_a_validation_error():
+    with pytest.raises(ValidationError, match=r"\nmode\n"):
+        rollout_changes({"mode": "demo"})
 
 
 def test_worker_stats_of_none_are_a_type_error():
