@@ -1,6 +1,5 @@
 """`lightning-store run` and `lightning-store healthcheck`: the processes of a fleet."""
 
-import logging
 from contextlib import suppress
 from typing import Annotated, Final
 
@@ -165,5 +164,7 @@ def check_access(place: Target) -> None:
 def log_at(level: str) -> str:
     """Send logs of this level and above to standard error; the level's name."""
     name: str = one_of(level.upper(), LOG_LEVELS, "--log-level")
+    import logging  # noqa: PLC0415 - keeps `--help` fast
+
     logging.basicConfig(level=name, format=LOG_FORMAT)
     return name
