@@ -45,6 +45,7 @@ _fill_fields, _fill_names, _fill_extra, _fill_private = (
 
 @cache
 def _names_of(model: type[BaseModel]) -> set[str]:
+    """The names of all fields. Records share them, for a set takes up to 2 kB; unless pydantic may add names to it."""
     return set(model.model_fields)
 
 
@@ -60,7 +61,7 @@ def constructed(model: type[Record], fields: dict[str, Any], extra: dict[str, An
     record: Record = object.__new__(model)
     names = _names_of(model)
     _fill_fields(record, fields)
-    _fill_names(record, names | extra.keys() if extra else names.copy())
+    _fill_names(record, names if extra is None else names | extra.keys())
     _fill_extra(record, extra)
     _fill_private(record, None)
     return record

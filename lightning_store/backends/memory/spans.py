@@ -4,9 +4,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import psutil
-from pydantic import BaseModel
 
-from lightning_store.backends.memory.copies import copy_record
+from lightning_store.backends.memory.copies import copy_record, is_record
 from lightning_store.errors import StoreFullError
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.rewards import reward_of
@@ -14,6 +13,7 @@ from lightning_store.spans import Span
 
 SpanSizeEstimator = Callable[[Span], int]
 
+_SEQUENCES = (list, tuple, set)
 _SMALL = frozenset({int, float, bool, type(None)})
 _NODE_BYTES = 56
 """About what a small Python object costs besides its content, its place in a container included."""
@@ -73,13 +73,14 @@ def estimate_bytes(span: Span) -> int:
 
 def _content_bytes(value: object) -> int:
     """About how much memory a value takes besides what any value does."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, BaseModel):
-        return _all_bytes(value.__dict__.values()) + _all_bytes((value.__pydantic_extra__ or {}).values())
+    if is_record(value):
+        extra = value.__pydantic_extra__
+        return _all_bytes(value.__dict__.values()) + (_all_bytes(extra.values()) if extra else 0)
     if isinstance(value, dict):
-        return _all_bytes(value) + _all_bytes(value.values())
-    return _all_bytes(value) if isinstance(value, list | tuple | set) else 0
+        return _all_bytes(value) + _all_bytes(value.values()) if value else 0
+    if isinstance(value, _SEQUENCES):
+        return _all_bytes(value) if value else 0
+    return len(value) if isinstance(value, str | bytes) else 0
 
 
 def _all_bytes(values: Collection[object]) -> int:
