@@ -1,13 +1,16 @@
 """Free-form values as JSON: what is accepted, how it is copied, and how it becomes bytes and back.
 
-Python's own JSON is used because it keeps what others lose: integers of any size, `1` apart from `1.0`, NaN and
-infinities. Long payloads are compressed; a compressed payload is told by its first byte, which no JSON text has.
+Pydantic's JSON is used because it is fast and keeps what others lose: integers of any size, `1` apart from `1.0`, NaN
+and infinities. Only Python's own takes text that UTF-8 has no form for, so that takes what pydantic's refuses. Long
+payloads are compressed; a compressed payload is told by its first byte, which no JSON text has.
 """
 
 import json
+from collections.abc import Collection
 from typing import Any, Final, cast
 
 import zstandard
+from pydantic_core import from_json, to_json
 
 from lightning_store.errors import InvalidRequestError
 
@@ -18,6 +21,9 @@ _ZSTD_FIRST_BYTE: Final = b"\x28"
 _MAX_DEPTH: Final = 200
 _SCALARS: Final = (str, bool, int, float, type(None))
 _LISTS: Final = (list, tuple)
+_KEYS: Final = frozenset({str})
+_KINDS: Final = frozenset(_SCALARS)
+_KINDS_AND_CONTAINERS: Final = _KINDS | {list, dict}
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder()
 
@@ -66,8 +72,33 @@ def copy_mapping(value: Any, field: str) -> dict[str, Any]:
     return cast("dict[str, Any]", copy_json(value, field))
 
 
+def are_json(values: Collection[Any]) -> bool:
+    """Whether values are JSON values of exactly the types that JSON is read as."""
+    if _KINDS.issuperset(map(type, values)):
+        return True
+    return _KINDS_AND_CONTAINERS.issuperset(map(type, values)) and all(map(_is_json_inside, values))
+
+
+def _is_json_inside(value: Any) -> bool:
+    if type(value) is dict:
+        return _KEYS.issuperset(map(type, value)) and are_json(value.values())
+    return type(value) is not list or are_json(value)
+
+
 def encode_json(value: Any) -> bytes:
     """Bytes of a JSON value."""
+    try:
+        return to_json(value)
+    except ValueError:
+        return encode_json_strictly(value)
+
+
+def encode_json_strictly(value: Any) -> bytes:
+    """Bytes of what may be no JSON value.
+
+    Raises:
+        TypeError: It is none.
+    """
     return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
@@ -88,7 +119,10 @@ def load_json(data: bytes) -> Any:
     """The value that `dump_json` was given."""
     if data.startswith(_ZSTD_FIRST_BYTE):
         data = zstandard.ZstdDecompressor().decompress(data)
-    return _DECODER.decode(data.decode("utf-8", "surrogatepass"))
+    try:
+        return from_json(data)
+    except ValueError:
+        return _DECODER.decode(data.decode("utf-8", "surrogatepass"))
 
 
 def canonical_json(value: Any) -> bytes:

@@ -6,10 +6,7 @@ Lua scripts of the Redis backend carry out the same rules (`lua/shared`).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeVar
-
-from pydantic import BaseModel
+from typing import Any, Final, Literal, NamedTuple
 
 from lightning_store.records import (
     Attempt,
@@ -22,6 +19,8 @@ from lightning_store.records import (
     Transition,
     Worker,
     WorkerStatus,
+    changed,
+    constructed,
 )
 from lightning_store.status import (
     ACTIVE,
@@ -38,14 +37,13 @@ from lightning_store.status import (
     WORKER_AFTER_ATTEMPT,
 )
 
-Record = TypeVar("Record", bound=BaseModel)
+_NO_ATTEMPT: Final = vars(Attempt(rollout_id="", attempt_id="", sequence_id=0, start_time=0.0))
 
 NEVER: Final = math.inf
 """The deadline of what has no limit."""
 
 
-@dataclass(frozen=True)
-class AttemptState:
+class AttemptState(NamedTuple):
     """An attempt and what its record does not show.
 
     Attributes:
@@ -59,8 +57,7 @@ class AttemptState:
     grace_end: float | None = None
 
 
-@dataclass(frozen=True)
-class RolloutState:
+class RolloutState(NamedTuple):
     """A rollout and what its record does not show.
 
     Attributes:
@@ -73,8 +70,7 @@ class RolloutState:
     losses: int = 0
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What one event makes of a rollout and one of its attempts.
 
     Attributes:
@@ -91,8 +87,7 @@ class Step:
     to_head: bool = False
 
 
-@dataclass(frozen=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What settling a live attempt comes to.
 
     Attributes:
@@ -104,11 +99,6 @@ class Settlement:
     step: Step | None
     attempt: AttemptState
     late_seconds: float = 0.0
-
-
-def changed(record: Record, **updates: Any) -> Record:
-    """A shallow copy of a record with other values in some fields."""
-    return record.model_copy(update=updates)
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------
@@ -157,7 +147,7 @@ def settle(
         return Settlement(None, latest)
     if resumed_time is not None and latest.grace_end is None and silent < resumed_time + grace_seconds:
         silent = resumed_time + grace_seconds
-        latest = replace(latest, grace_end=silent)
+        latest = latest._replace(grace_end=silent)
         if now <= silent:
             return Settlement(None, latest)
     return Settlement(_expire(rollout, latest, "unresponsive", now), latest, now - silent)
@@ -199,7 +189,7 @@ def _with_attempt_status(
     updates: dict[str, Any] = {"status": status, "cause": cause}
     if status in STAMPS_END_TIME:
         updates["end_time"] = now
-    return rollout, replace(attempt, record=changed(attempt.record, **updates))
+    return rollout, attempt._replace(record=changed(attempt.record, **updates))
 
 
 def _recounted(
@@ -220,7 +210,7 @@ def _recounted(
         losses += flag == "lost"
     if flag == attempt.uncounted:
         return rollout, attempt
-    return replace(rollout, uncounted=uncounted, losses=losses), replace(attempt, uncounted=flag)
+    return rollout._replace(uncounted=uncounted, losses=losses), attempt._replace(uncounted=flag)
 
 
 def _may_retry(rollout: RolloutState, latest: AttemptState) -> bool:
@@ -239,7 +229,7 @@ def _following(rollout: RolloutState, latest: AttemptState, now: float) -> Rollo
         status = RETRY_STATUS
     if status == rollout.record.status:
         return rollout
-    return replace(rollout, record=with_rollout_status(rollout.record, status, now))
+    return rollout._replace(record=with_rollout_status(rollout.record, status, now))
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -256,17 +246,18 @@ def start_attempt(
     cause: EventCause,
 ) -> Step:
     """Start the next attempt, whatever the rollout's status."""
-    record = Attempt.model_construct(
-        rollout_id=rollout.record.rollout_id,
-        attempt_id=attempt_id,
-        sequence_id=sequence_id,
-        start_time=now,
-        status="preparing",
-        worker_id=worker_id,
-        lease_seconds=lease_seconds,
-    )
+    fields = {
+        **_NO_ATTEMPT,
+        "rollout_id": rollout.record.rollout_id,
+        "attempt_id": attempt_id,
+        "sequence_id": sequence_id,
+        "start_time": now,
+        "worker_id": worker_id,
+        "lease_seconds": lease_seconds,
+    }
+    record = constructed(Attempt, fields)
     moved = with_rollout_status(rollout.record, ROLLOUT_AFTER_ATTEMPT[record.status], now)
-    return Step(replace(rollout, record=moved), AttemptState(record), cause)
+    return Step(rollout._replace(record=moved), AttemptState(record), cause)
 
 
 def update_rollout(
@@ -276,7 +267,7 @@ def update_rollout(
     was, record = rollout.record.status, changed(rollout.record, **changes)
     if "status" in changes:
         record = with_rollout_status(record, changes["status"], now)
-    return Step(replace(rollout, record=record), latest, cause if record.status != was else None)
+    return Step(rollout._replace(record=record), latest, cause if record.status != was else None)
 
 
 def update_attempt(
@@ -286,9 +277,9 @@ def update_attempt(
     statuses = rollout.record.status, attempt.record.status
     fields = {field: value for field, value in changes.items() if field != "status"}
     if fields:
-        attempt = replace(attempt, record=changed(attempt.record, **fields))
+        attempt = attempt._replace(record=changed(attempt.record, **fields))
     if "last_heartbeat_time" in fields:
-        attempt = replace(attempt, grace_end=None)
+        attempt = attempt._replace(grace_end=None)
     if "status" in changes:
         status = changes["status"]
         cancelled = status == "failed" and rollout.record.status == "cancelled"
@@ -315,12 +306,12 @@ def release(rollout: RolloutState, attempt: AttemptState, now: float, *, is_late
         return None
     rollout, attempt = _with_attempt_status(rollout, attempt, "failed", now, "released")
     record = with_rollout_status(rollout.record, RETRY_STATUS, now)
-    return Step(replace(rollout, record=record), attempt, "released", to_head=True)
+    return Step(rollout._replace(record=record), attempt, "released", to_head=True)
 
 
 def heartbeat(attempt: AttemptState, now: float) -> AttemptState:
     """A sign of life; it ends a grace time."""
-    return replace(attempt, record=changed(attempt.record, last_heartbeat_time=now), grace_end=None)
+    return attempt._replace(record=changed(attempt.record, last_heartbeat_time=now), grace_end=None)
 
 
 def add_span(rollout: RolloutState, attempt: AttemptState, now: float, *, is_latest: bool) -> Step:
@@ -359,7 +350,7 @@ def _revive(
     if is_latest and status == "running":
         after = ROLLOUT_AFTER_SPAN[rollout.record.status]
         if after != rollout.record.status:
-            rollout = replace(rollout, record=with_rollout_status(rollout.record, after, now))
+            rollout = rollout._replace(record=with_rollout_status(rollout.record, after, now))
     logged = (rollout.record.status, attempt.record.status) != statuses
     return Step(rollout, attempt, cause if logged else None)
 

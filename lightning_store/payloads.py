@@ -6,14 +6,13 @@ from typing import Any, Final
 from lightning_store.errors import InvalidRequestError
 from lightning_store.jsonvalue import encode_json
 from lightning_store.requests import check_limit
+from lightning_store.span_json import encode_span
 from lightning_store.spans import Span
 
 MIB: Final = 1 << 20
 
 LEAST_BYTES: Final = 1024
 """Smallest limit: what runners write of themselves, such as the stats of their heartbeats, has to fit."""
-
-_STORED_APART: Final = {"rollout_id", "attempt_id", "sequence_id"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class PayloadLimits:
 
     def span(self, span: Span, place: int) -> bytes:
         """The JSON of a span without what is stored apart, as `task`; `place` is its place in the call."""
-        data = encode_json(span.model_dump(exclude=_STORED_APART))
+        data = encode_span(span)
         if self.max_span_bytes is not None and len(data) > self.max_span_bytes:
             what = f"spans[{place}] ({span.name!r:.200}, span_id {span.span_id:.64})"
             _bounded(data, self.max_span_bytes, "max_span_bytes", what)

@@ -5,6 +5,7 @@ after its own and have defaults. Times are seconds since the epoch. Spans have a
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -35,21 +36,40 @@ T_co = TypeVar("T_co", covariant=True)
 Record = TypeVar("Record", bound=BaseModel)
 
 
-def constructed(model: type[Record], fields: dict[str, Any]) -> Record:
+# The slots of every model. Set through these, a record is made three times as fast as with `object.__setattr__`.
+_fill_fields, _fill_names, _fill_extra, _fill_private = (
+    vars(BaseModel)[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
+
+
+@cache
+def _names_of(model: type[BaseModel]) -> set[str]:
+    """The names of all fields. Records share them, for a set takes up to 2 kB; unless pydantic may add names to it."""
+    return set(model.model_fields)
+
+
+def constructed(model: type[Record], fields: dict[str, Any], extra: dict[str, Any] | None = None) -> Record:
     """A record of values that are known to be right, made many times faster than `model_construct` can.
 
     Args:
         model: A model without private attributes.
         fields: All fields of the model in its order; the dict becomes the record's own. Nothing is validated, and no
             default filled in.
+        extra: Fields that the model does not know, if it keeps such; this dict becomes the record's own too.
     """
-    record = model.__new__(model)
-    fill = object.__setattr__  # past pydantic's own, which knows fields only
-    fill(record, "__dict__", fields)
-    fill(record, "__pydantic_fields_set__", set(fields))
-    fill(record, "__pydantic_extra__", None)
-    fill(record, "__pydantic_private__", None)
+    record: Record = object.__new__(model)
+    names = _names_of(model)
+    _fill_fields(record, fields)
+    _fill_names(record, names if extra is None else names | extra.keys())
+    _fill_extra(record, extra)
+    _fill_private(record, None)
     return record
+
+
+def changed(record: Record, **updates: Any) -> Record:
+    """A shallow copy of a record of ours with other values in some of its fields, which are not validated."""
+    return constructed(type(record), {**record.__dict__, **updates})
 
 
 class _Exact(BaseModel):

@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from lightning_store.clock import IdSource
-from lightning_store.contract import Unset
+from lightning_store.contract import DEFAULT_QUEUES, Unset
 from lightning_store.errors import InvalidRequestError
 from lightning_store.jsonvalue import canonical_json, copy_json, copy_mapping
 from lightning_store.records import (
+    DEFAULT_QUEUE,
     AttemptStatus,
     Consumer,
     EnqueueRolloutRequest,
@@ -109,13 +110,17 @@ def check_name(value: object, field: str) -> str:
 
 def is_free_id(value: object) -> TypeGuard[str]:
     """Whether `value` can be a worker, resources or group id."""
-    if not isinstance(value, str) or _CONTROL.search(value):
+    if not isinstance(value, str):
         return False
-    return _is_encodable(value) and 1 <= len(value.encode()) <= MAX_FREE_ID_BYTES
+    if value.isascii():
+        return value.isprintable() and 1 <= len(value) <= MAX_FREE_ID_BYTES
+    return not _CONTROL.search(value) and _is_encodable(value) and len(value.encode()) <= MAX_FREE_ID_BYTES
 
 
 def _is_encodable(value: str) -> bool:
     """Whether a text is one that UTF-8 can carry."""
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -249,7 +254,7 @@ def new_rollout(request: EnqueueRolloutRequest, ids: IdSource) -> NewRollout:
         config=config,
         metadata={} if request.metadata is None else copy_mapping(request.metadata, "metadata"),
         group_id=_optional_free_id(request.group_id, "group_id"),
-        queue=check_name(request.queue, "queue"),
+        queue=request.queue if request.queue == DEFAULT_QUEUE else check_name(request.queue, "queue"),
     )
 
 
@@ -259,12 +264,17 @@ def claim_request(
     """A dequeue with its arguments checked."""
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise InvalidRequestError(f"limit: expected an integer, got {limit!r}")
+    names = DEFAULT_QUEUES if queues is DEFAULT_QUEUES else _queue_names(queues)
+    return ClaimRequest(limit, check_worker_id(worker_id), names, check_timeout(timeout), check_lease(lease_seconds))
+
+
+def _queue_names(queues: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(check_ids(queues, "queues")))
     if not names:
         raise InvalidRequestError("queues: expected at least one queue")
     for name in names:
         check_name(name, "queues")
-    return ClaimRequest(limit, check_worker_id(worker_id), names, check_timeout(timeout), check_lease(lease_seconds))
+    return names
 
 
 def rollout_changes(given: dict[str, Any]) -> dict[str, Any]:
@@ -290,15 +300,7 @@ def attempt_changes(given: dict[str, Any]) -> dict[str, Any]:
     for field in ("status", "worker_id", "last_heartbeat_time", "metadata"):
         if field in changes and changes[field] is None:
             raise InvalidRequestError(f"{field}: expected a value, got None")
-    converters: dict[str, Callable[[Any], Any]] = {
-        "status": lambda value: _ATTEMPT_CHANGES.validate_python({"status": value})["status"],
-        "worker_id": lambda value: value if value == "" else check_free_id(value, "worker_id"),
-        "last_heartbeat_time": _time,
-        "metadata": lambda value: copy_mapping(value, "metadata"),
-        "resources_id": lambda value: _optional_free_id(value, "resources_id"),
-        "resources_version": lambda value: None if value is None else check_limit(value, "resources_version", 1),
-    }
-    return {field: converters[field](value) for field, value in changes.items()}
+    return {field: _ATTEMPT_CONVERTERS[field](value) for field, value in changes.items()}
 
 
 def worker_stats(stats: dict[str, Any] | Unset) -> dict[str, Any] | Unset:
@@ -376,3 +378,13 @@ def _time(value: object) -> float:
 def _config_copy(config: RolloutConfig) -> RolloutConfig:
     """A deep copy, validated again because models can be changed after they were made."""
     return RolloutConfig.model_validate(vars(config))
+
+
+_ATTEMPT_CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "status": lambda value: _ATTEMPT_CHANGES.validate_python({"status": value})["status"],
+    "worker_id": lambda value: value if value == "" else check_free_id(value, "worker_id"),
+    "last_heartbeat_time": _time,
+    "metadata": lambda value: copy_mapping(value, "metadata"),
+    "resources_id": lambda value: _optional_free_id(value, "resources_id"),
+    "resources_version": lambda value: None if value is None else check_limit(value, "resources_version", 1),
+}

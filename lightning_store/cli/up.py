@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shlex
 import threading
 from collections.abc import Generator
@@ -75,7 +74,7 @@ def up(
 @contextmanager
 def _url_file(path: Path, url: str) -> Generator[Path, None, None]:
     """A file with the URL that only its owner can read; it goes when the server goes."""
-    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    unfinished = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(url + "\n")
     unfinished.rename(path)

@@ -1,6 +1,5 @@
 """`lightning-store run` and `lightning-store healthcheck`: the processes of a fleet."""
 
-import logging
 from typing import Annotated, Final
 
 import typer
@@ -8,8 +7,6 @@ import typer
 from lightning_store.cli.options import Debug, Namespace, StoreUrl, Target, finished_statuses, one_of, target
 from lightning_store.errors import LightningStoreError
 from lightning_store.exits import CommandError, ExitCode
-
-logger = logging.getLogger("lightning_store")
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s"
@@ -156,17 +153,21 @@ def check_access(place: Target) -> None:
     Raises:
         AccessDeniedError: The server does not let us in.
     """
-    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415 - keeps `--help` fast
+    import logging  # noqa: PLC0415 - keeps `--help` fast
+
+    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415
     from lightning_store.reachable import check_reachable  # noqa: PLC0415
 
     try:
         check_reachable(place.url)
     except StoreUnavailableError as error:
-        logger.warning("the store is waited for: %s", error)
+        logging.getLogger("lightning_store").warning("the store is waited for: %s", error)
 
 
 def log_at(level: str) -> str:
     """Send logs of this level and above to standard error; the level's name."""
     name: str = one_of(level.upper(), LOG_LEVELS, "--log-level")
+    import logging  # noqa: PLC0415 - keeps `--help` fast
+
     logging.basicConfig(level=name, format=LOG_FORMAT)
     return name

@@ -1,6 +1,5 @@
 """The rules of rollouts, attempts and workers as pure functions."""
 
-from dataclasses import replace
 from itertools import product
 from typing import get_args
 
@@ -54,7 +53,7 @@ def test_deadline_is_the_earliest_limit(config, fields, deadline):
 
 def test_grace_moves_silence_but_not_the_time_limit():
     rollout = rollout_in(unresponsive_seconds=3, timeout_seconds=50).record
-    graced = replace(attempt_in(), grace_end=40.0)
+    graced = attempt_in()._replace(grace_end=40.0)
     assert lifecycle.deadlines_of(rollout, graced) == (60, 40)
 
 
@@ -171,7 +170,7 @@ def test_update_that_changes_no_status_is_no_event():
 
 
 def test_heartbeat_time_that_is_written_ends_a_grace():
-    step = report(rollout_in(), replace(attempt_in(), grace_end=50.0), last_heartbeat_time=20.0)
+    step = report(rollout_in(), attempt_in()._replace(grace_end=50.0), last_heartbeat_time=20.0)
     assert step.attempt.grace_end is None
 
 
@@ -180,7 +179,7 @@ def test_lost_worker_does_not_count_up_to_the_limit():
     first = settle(rollout, attempt_in()).step
     assert (first.rollout.record.status, first.rollout.losses, first.rollout.uncounted) == ("requeuing", 1, 1)
 
-    second = settle(replace(first.rollout, record=rollout.record), attempt_in(number=2)).step
+    second = settle(first.rollout._replace(record=rollout.record), attempt_in(number=2)).step
     assert (second.rollout.record.status, second.rollout.losses) == ("failed", 1)
 
 
@@ -192,7 +191,7 @@ def test_uncounted_attempts_leave_their_tries():
     rollout = rollout_in(max_attempts=1, retry_condition=["failed"], uncounted=1)
     assert report(rollout, attempt_in(number=2), status="failed").rollout.record.status == "failed"
     assert (
-        report(replace(rollout, uncounted=2), attempt_in(number=2), status="failed").rollout.record.status
+        report(rollout._replace(uncounted=2), attempt_in(number=2), status="failed").rollout.record.status
         == "requeuing"
     )
 

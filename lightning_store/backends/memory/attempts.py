@@ -21,6 +21,7 @@ from lightning_store.records import (
     SortOrder,
     Worker,
     WorkerStatus,
+    changed,
 )
 from lightning_store.requests import (
     attempt_changes,
@@ -202,5 +203,5 @@ class AttemptOperations(RolloutOperations):
         workers = self._state.workers
         silent = [worker for worker in workers.values() if lifecycle.is_silent(worker, now, silent_seconds)]
         for worker in silent:
-            workers[worker.worker_id] = lifecycle.changed(worker, status="unknown")
+            workers[worker.worker_id] = changed(worker, status="unknown")
         return [worker.worker_id for worker in silent]

@@ -1,49 +1,53 @@
 """Copies of records, in and out: what a caller changes must not change the store."""
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from pydantic import BaseModel
 
 from lightning_store.lifecycle import AttemptState
-from lightning_store.records import AttemptedRollout, Rollout
+from lightning_store.records import AttemptedRollout, Rollout, constructed
 
 Record = TypeVar("Record", bound=BaseModel)
 
-_IMMUTABLE = (str, int, float, bool, type(None))
+_MODELS: Final = type(BaseModel)
+_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def copy_record(record: Record) -> Record:
     """A deep copy of a record; much faster than pydantic's own, because records are made of JSON values and records."""
-    copied = record.__copy__()
-    fields = vars(copied)
-    for name, value in fields.items():
+    if record.__pydantic_private__ is not None:  # of a caller's own kind
+        return record.model_copy(deep=True)
+    extra = record.__pydantic_extra__
+    return constructed(type(record), copy_fields(vars(record)), None if extra is None else copy_fields(extra))
+
+
+def is_record(value: object) -> TypeGuard[BaseModel]:
+    """What `isinstance(value, BaseModel)` says, without the microsecond that pydantic takes to say it."""
+    return isinstance(type(value), _MODELS)
+
+
+def copy_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """A deep copy of a mapping to values of records."""
+    copied = fields.copy()
+    for key, value in fields.items():
         if type(value) not in _IMMUTABLE:
-            fields[name] = copy_value(value)
-    extra = copied.__pydantic_extra__
-    if extra:
-        for name, value in extra.items():
-            extra[name] = copy_value(value)
+            copied[key] = _copy_container(value)
     return copied
 
 
-def copy_value(value: Any) -> Any:
-    """A deep copy of a value of a record."""
+def _copy_container(value: Any) -> Any:
+    """A deep copy of a value that can change."""
     kind = type(value)
-    if kind in _IMMUTABLE:
-        return value
     if kind is dict:
-        return {key: copy_value(item) for key, item in value.items()}
+        return copy_fields(value)
     if kind is list:
-        return [copy_value(item) for item in value]
-    if isinstance(value, BaseModel):
-        return copy_record(value)
-    return copy.deepcopy(value)
+        return [item if type(item) in _IMMUTABLE else _copy_container(item) for item in value]
+    return copy_record(value) if is_record(value) else copy.deepcopy(value)
 
 
 def copy_rollout(rollout: Rollout, latest: AttemptState | None) -> Rollout:
     """A rollout as answers show it: with its latest attempt if there is one."""
-    copied = copy_record(rollout)
     if latest is None:
-        return copied
-    return AttemptedRollout.model_construct(**copied.__dict__, attempt=copy_record(latest.record))
+        return copy_record(rollout)
+    return constructed(AttemptedRollout, {**copy_fields(vars(rollout)), "attempt": copy_record(latest.record)})

@@ -23,6 +23,7 @@ from lightning_store.records import (
     RolloutConfig,
     RolloutMode,
     RolloutStatus,
+    constructed,
 )
 from lightning_store.requests import (
     NewRollout,
@@ -159,6 +160,8 @@ class RolloutOperations(RolloutQueries):
             )
 
     def _check_room(self, wanted: list[NewRollout]) -> None:
+        if not self._queue_limits.among(new.queue for new in wanted):
+            return
         queues = {new.rollout_id: new.queue for new in wanted if new.rollout_id not in self._state.rollouts}
         counts = Counter(queues.values())
         check_room(self._queue_limits.among(counts), {name: self._state.queues.live(name) for name in counts}, counts)
@@ -169,19 +172,20 @@ class RolloutOperations(RolloutQueries):
             self._payloads.metadata(new.metadata, f"{prefix}metadata")
 
     def _create(self, new: NewRollout, status: RolloutStatus, now: float) -> StoredRollout:
-        record = Rollout.model_construct(
-            rollout_id=new.rollout_id,
-            input=new.input,
-            start_time=now,
-            end_time=None,
-            mode=new.mode,
-            resources_id=self._state.latest_resources_id if new.resources_id is None else new.resources_id,
-            status=status,
-            config=new.config,
-            metadata=new.metadata,
-            queue=new.queue,
-            group_id=new.group_id,
-        )
+        fields = {
+            "rollout_id": new.rollout_id,
+            "input": new.input,
+            "start_time": now,
+            "end_time": None,
+            "mode": new.mode,
+            "resources_id": self._state.latest_resources_id if new.resources_id is None else new.resources_id,
+            "status": status,
+            "config": new.config,
+            "metadata": new.metadata,
+            "queue": new.queue,
+            "group_id": new.group_id,
+        }
+        record = constructed(Rollout, fields)
         return self._state.create(record, new.digest, now)
 
     def _begin_attempt(

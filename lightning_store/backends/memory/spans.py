@@ -1,12 +1,11 @@
 """The spans of the memory store: storing without duplicates, rewards, and eviction by memory thresholds."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import psutil
-from pydantic import BaseModel
 
-from lightning_store.backends.memory.copies import copy_record
+from lightning_store.backends.memory.copies import copy_record, is_record
 from lightning_store.errors import StoreFullError
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.rewards import reward_of
@@ -14,6 +13,8 @@ from lightning_store.spans import Span
 
 SpanSizeEstimator = Callable[[Span], int]
 
+_SEQUENCES = (list, tuple, set)
+_SMALL = frozenset({int, float, bool, type(None)})
 _NODE_BYTES = 56
 """About what a small Python object costs besides its content, its place in a container included."""
 
@@ -67,21 +68,29 @@ class SpanShelf:
 
 def estimate_bytes(span: Span) -> int:
     """About how much memory a span takes."""
-    total = 0
-    pending: list[object] = [span]
-    while pending:
-        value = pending.pop()
-        total += _NODE_BYTES
-        if isinstance(value, str | bytes):
+    return _NODE_BYTES + _content_bytes(span)
+
+
+def _content_bytes(value: object) -> int:
+    """About how much memory a value takes besides what any value does."""
+    if is_record(value):
+        extra = value.__pydantic_extra__
+        return _all_bytes(value.__dict__.values()) + (_all_bytes(extra.values()) if extra else 0)
+    if isinstance(value, dict):
+        return _all_bytes(value) + _all_bytes(value.values()) if value else 0
+    if isinstance(value, _SEQUENCES):
+        return _all_bytes(value) if value else 0
+    return len(value) if isinstance(value, str | bytes) else 0
+
+
+def _all_bytes(values: Collection[object]) -> int:
+    """About how much memory values take together."""
+    total = _NODE_BYTES * len(values)
+    for value in values:
+        if type(value) is str:
             total += len(value)
-        elif isinstance(value, dict):
-            pending.extend(value)
-            pending.extend(value.values())
-        elif isinstance(value, list | tuple | set):
-            pending.extend(value)
-        elif isinstance(value, BaseModel):
-            pending.extend(value.__dict__.values())
-            pending.extend((value.__pydantic_extra__ or {}).values())
+        elif type(value) not in _SMALL:
+            total += _content_bytes(value)
     return total
 
 

@@ -23,6 +23,7 @@ from lightning_store.records import (
     RolloutStatus,
     Transition,
     Worker,
+    constructed,
 )
 from lightning_store.status import FINISHED, QUEUED, ROLLOUT_STATUSES
 
@@ -220,13 +221,16 @@ class MemoryState:
         """Note a transition."""
         self.event_count += 1
         self.events.append(
-            RolloutEvent.model_construct(
-                time=now,
-                rollout_id=stored.id,
-                attempt_id=None if attempt is None else attempt.record.attempt_id,
-                status=stored.record.status,
-                attempt_status=None if attempt is None else attempt.record.status,
-                cause=cause,
+            constructed(
+                RolloutEvent,
+                {
+                    "time": now,
+                    "rollout_id": stored.id,
+                    "attempt_id": None if attempt is None else attempt.record.attempt_id,
+                    "status": stored.record.status,
+                    "attempt_status": None if attempt is None else attempt.record.status,
+                    "cause": cause,
+                },
             )
         )
 

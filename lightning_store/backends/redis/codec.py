@@ -26,6 +26,7 @@ from lightning_store.records import (
     default_config,
 )
 from lightning_store.requests import NewRollout
+from lightning_store.span_json import decode_span
 from lightning_store.spans import Span
 
 Fields = dict[str, str]
@@ -274,14 +275,7 @@ def span_payload(span: Span, payloads: PayloadLimits = DEFAULT_LIMITS, place: in
 def span(rollout_id: str, flat: Sequence[bytes]) -> Span:
     """A span from the fields of its stream entry."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return Span.model_validate(
-        {
-            **load_json(fields[b"d"]),
-            "rollout_id": rollout_id,
-            "attempt_id": text(fields[b"a"]),
-            "sequence_id": int(fields[b"s"]),
-        }
-    )
+    return decode_span(rollout_id, text(fields[b"a"]), int(fields[b"s"]), fields[b"d"])
 
 
 # -- resources, completions, events ----------------------------------------------------------------------------------

@@ -162,6 +162,8 @@ class Connections:
         return answer
 
     def _confirming(self, calls: Sequence[Call], until: float) -> list[tuple[Argument, ...]]:
+        if not self._replication.min_replicas:
+            return []
         left = until - asyncio.get_running_loop().time()
         return self._replication.commands(calls, min(left, self.settings.socket_seconds))
 

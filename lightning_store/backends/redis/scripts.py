@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lightning_store.backends.redis.keys import SCHEMA
 
 Argument = str | bytes | int
-_ONE: Final = (str, bytes, int)
+_ONE: Final = frozenset({str, bytes, int})
 
 _PARAMETER: Final = re.compile(r"^(KEYS|ARGV)\[(\d+)(\.\.)?\]\s+(\w+)", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"^( *)--@include (\w+)\n", re.MULTILINE)
@@ -88,17 +88,14 @@ class Script:
     def _names(self) -> frozenset[str]:
         return frozenset((*self.keys, *self.arguments))
 
-    def _flatten(self, names: tuple[str, ...], values: dict[str, Argument | Iterable[Argument]]) -> list[Argument]:
-        flat: list[Argument] = []
-        for name in names:
-            value = values[name]
-            if name in self.rest:
-                assert not isinstance(value, _ONE), name  # noqa: S101 - a slip of our own code
-                flat.extend(value)
-            else:
-                assert isinstance(value, _ONE), name  # noqa: S101 - a slip of our own code
-                flat.append(value)
-        return flat
+    def _flatten(self, names: tuple[str, ...], values: dict[str, Argument | Iterable[Argument]]) -> list[Any]:
+        """The values of these names, of which the last may have several."""
+        flat = [values[name] for name in names]
+        rest = flat.pop() if names and names[-1] in self.rest else ()
+        are_single = _ONE.issuperset(map(type, flat)) or all(isinstance(value, Argument) for value in flat)
+        assert are_single, names  # noqa: S101 - a slip of our own code
+        assert not isinstance(rest, Argument), names  # noqa: S101 - a slip of our own code
+        return [*flat, *rest]
 
 
 class Call(NamedTuple):

@@ -1,5 +1,6 @@
 """Spans and rewards in Redis."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -50,9 +51,10 @@ class SpanOperations(MemoryCare, StepOperations):
                     size += len(payload)
                     stored[position] = span.model_copy(update={"sequence_id": int(number)}) if renumber else span
         self._observer.stored_spans(len(stored), size)
-        self._report_duplicates([s for b in batches for s, position, _ in b if position not in stored and not failure])
         if failure is not None:
             raise failure
+        if len(stored) < len(spans):
+            self._report_duplicates([s for b in batches for s, position, _ in b if position not in stored])
         return [stored[position] for position in sorted(stored)]
 
     async def _store(self, batches: Sequence[SpanBatch], renumber: bool, rollouts: str) -> list[Any]:
@@ -183,15 +185,17 @@ _Batch = Sequence[tuple[Span, int, bytes]]
 
 def _grouped(spans: Sequence[Span], payloads: PayloadLimits) -> list[list[tuple[Span, int, bytes]]]:
     """Spans with their positions and payloads by rollout and attempt, in order of first appearance."""
-    groups: dict[tuple[str, str], list[tuple[Span, int, bytes]]] = {}
+    groups: defaultdict[tuple[str, str], list[tuple[Span, int, bytes]]] = defaultdict(list)
     for position, span in enumerate(spans):
-        group = groups.setdefault((span.rollout_id, span.attempt_id), [])
-        group.append((span, position, codec.span_payload(span, payloads, position)))
+        payload = codec.span_payload(span, payloads, position)
+        groups[span.rollout_id, span.attempt_id].append((span, position, payload))
     return list(groups.values())
 
 
-def _batched(group: _Batch) -> list[list[tuple[Span, int, bytes]]]:
+def _batched(group: _Batch) -> list[_Batch]:
     """Runs of spans that one script may take."""
+    if len(group) <= _CALL_SPANS and sum(len(payload) for _, _, payload in group) <= _CALL_BYTES:
+        return [group]
     batches: list[list[tuple[Span, int, bytes]]] = [[]]
     size = 0
     for item in group:
@@ -200,19 +204,19 @@ def _batched(group: _Batch) -> list[list[tuple[Span, int, bytes]]]:
             size = 0
         batches[-1].append(item)
         size += len(item[2])
-    return batches
+    return list(batches)
 
 
 def _span_batch(batch: _Batch) -> SpanBatch:
     items: list[Argument] = []
     for span, _, payload in batch:
         reward = reward_of(span)
-        items += [
+        items += (
             codec.span_id_argument(span.span_id),
             str(span.sequence_id),
             "" if reward is None else repr(reward),
             payload,
-        ]
+        )
     first = batch[0][0]
     return SpanBatch(first.rollout_id, first.attempt_id, [span.sequence_id for span, *_ in batch], items)
 

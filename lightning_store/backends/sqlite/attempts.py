@@ -26,6 +26,7 @@ from lightning_store.records import (
     SortOrder,
     Worker,
     WorkerStatus,
+    changed,
 )
 from lightning_store.requests import (
     attempt_changes,
@@ -226,7 +227,7 @@ class AttemptOperations(RolloutOperations):
             workers = [codec.worker_from(row) for row in rows]
             silent = [worker for worker in workers if lifecycle.is_silent(worker, state.now, silent_seconds)]
             for worker in silent:
-                state.put_worker(lifecycle.changed(worker, status="unknown"))
+                state.put_worker(changed(worker, status="unknown"))
             return [worker.worker_id for worker in silent]
 
         return await self._write(expire)

@@ -15,7 +15,7 @@ from lightning_store.backends.sqlite.state import State
 from lightning_store.backends.sqlite.stored import StoredRollout
 from lightning_store.clock import IdSource
 from lightning_store.contract import DEFAULT_QUEUES
-from lightning_store.records import Attempt, AttemptedRollout, CompletionPage, Consumer, Rollout
+from lightning_store.records import Attempt, AttemptedRollout, CompletionPage, Consumer, Rollout, changed
 from lightning_store.requests import (
     ClaimRequest,
     check_free_id,
@@ -209,7 +209,7 @@ def fresh_attempt_id(state: State, stored: StoredRollout, ids: IdSource) -> str:
 def attempted(state: State, stored: StoredRollout) -> AttemptedRollout:
     """A rollout that has an attempt, with the latest one, as an answer."""
     assert stored.latest is not None  # noqa: S101 - the caller has seen to it
-    rollout = codec.answered(state.complete(stored), lifecycle.changed(stored.latest.record))
+    rollout = codec.answered(state.complete(stored), changed(stored.latest.record))
     assert isinstance(rollout, AttemptedRollout)  # noqa: S101 - it was given an attempt
     return rollout
 

@@ -18,6 +18,7 @@ from lightning_store.records import (
     constructed,
     default_config,
 )
+from lightning_store.span_json import decode_span
 from lightning_store.spans import Span
 
 Row = tuple[Any, ...]
@@ -229,6 +230,4 @@ def span_time_to(value: float | None) -> float | None:
 
 def span_from(rollout_id: str, attempt_id: str, sequence_id: int, data: bytes) -> Span:
     """A span."""
-    return Span.model_validate(
-        {"rollout_id": rollout_id, "attempt_id": attempt_id, "sequence_id": sequence_id, **load_json(data)}
-    )
+    return decode_span(rollout_id, attempt_id, sequence_id, data)

@@ -3,14 +3,13 @@
 from collections import Counter
 from typing import NamedTuple
 
-from lightning_store import lifecycle
 from lightning_store.admission import QueueLimits, check_room
 from lightning_store.backends.sqlite.claims import fresh_attempt_id
 from lightning_store.backends.sqlite.state import State
 from lightning_store.backends.sqlite.stored import StoredRollout
 from lightning_store.clock import IdSource
 from lightning_store.errors import InvalidRequestError
-from lightning_store.records import Rollout, RolloutStatus, constructed
+from lightning_store.records import Rollout, RolloutStatus, changed, constructed
 from lightning_store.requests import NewRollout
 
 
@@ -43,7 +42,7 @@ def _enqueue_one(state: State, given: Encoded) -> Rollout:
         return state.complete(stored)
     stored = create(state, given, "queuing")
     state.log_event(stored, None, "enqueued")
-    return lifecycle.changed(stored.record, input=given.new.input, metadata=given.new.metadata)
+    return changed(stored.record, input=given.new.input, metadata=given.new.metadata)
 
 
 def with_fresh_id(state: State, given: Encoded, ids: IdSource) -> Encoded:

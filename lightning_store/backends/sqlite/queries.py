@@ -5,7 +5,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from lightning_store import lifecycle
 from lightning_store.backends.sqlite import codec
 from lightning_store.backends.sqlite.claims import ClaimOperations
 from lightning_store.backends.sqlite.codec import ATTEMPT_COLUMNS, ROLLOUT_COLUMNS
@@ -22,6 +21,7 @@ from lightning_store.records import (
     RolloutEvent,
     RolloutStatus,
     SortOrder,
+    changed,
 )
 from lightning_store.requests import check_limit, is_name
 from lightning_store.status import ROLLOUT_STATUSES
@@ -142,7 +142,7 @@ def answer_of(state: State, rollout_id: str) -> Rollout | None:
     stored = state.find(rollout_id)
     if stored is None:
         return None
-    latest = None if stored.latest is None else lifecycle.changed(stored.latest.record)
+    latest = None if stored.latest is None else changed(stored.latest.record)
     return codec.answered(state.complete(stored), latest)
 
 

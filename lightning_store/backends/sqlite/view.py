@@ -5,14 +5,13 @@
 import sqlite3
 from typing import Final
 
-from lightning_store import lifecycle
 from lightning_store.backends.sqlite import codec
 from lightning_store.backends.sqlite.codec import ATTEMPT_COLUMNS, ROLLOUT_COLUMNS, WORKER_COLUMNS, Row
 from lightning_store.backends.sqlite.stored import StoredRollout
 from lightning_store.backends.sqlite.transaction import Rules, Transaction
 from lightning_store.errors import AttemptNotFoundError, RolloutNotFoundError
 from lightning_store.lifecycle import AttemptState
-from lightning_store.records import Rollout, Worker
+from lightning_store.records import Rollout, Worker, changed
 from lightning_store.requests import is_name
 
 _ROLLOUT_WIDTH: Final = len(ROLLOUT_COLUMNS)
@@ -88,7 +87,7 @@ class View(Transaction):
         row = self.connection.execute(
             "SELECT input, metadata FROM tasks WHERE rollout = ?", (stored.number,)
         ).fetchone()
-        return codec.with_payloads(lifecycle.changed(stored.record), *row)
+        return codec.with_payloads(changed(stored.record), *row)
 
     def remember(self, stored: StoredRollout) -> None:
         """Whoever finds this rollout gets this object."""
