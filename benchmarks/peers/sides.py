@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -55,7 +56,8 @@ class Side:
         assert self.process.stdout is not None
         self.process.kill()  # an orderly end may take seconds, and what it would leave in order is removed anyway
         self.process.wait()
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # of a line that it did not read
+            self.process.stdin.close()
         self.process.stdout.close()
 
     def ask(self, *words: object) -> Any:
@@ -74,7 +76,7 @@ class Side:
             for line in self.process.stdout:
                 if line.startswith(_MARK):
                     return json.loads(line[len(_MARK) :])
-        except BrokenPipeError:
+        except BrokenPipeError:  # it has ended
             pass
         finally:
             impatience.cancel()
