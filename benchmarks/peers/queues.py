@@ -65,24 +65,25 @@ async def measure_queues(bench: Bench) -> list[Part]:
             versions.append(await asyncio.to_thread(version_of, name, python))
         except NotMeasuredError as error:
             missing.append(f"{name}: {error}")
-            continue
-        peers |= _settings_of(bench, name, python)
+        else:
+            peers |= _settings_of(bench, name, python)
+    rounds, failures = await _measured(bench, peers)
+    text = f"Medians of {bench.sizes.peer_rounds} rounds. Versions: {', '.join(versions) or 'none'}."
+    missing += failures
+    return [_jobs(rounds, text, missing), _pickups(rounds, missing), _enqueues(rounds, missing)]
+
+
+async def _measured(bench: Bench, peers: Mapping[str, Contender]) -> tuple[Rounds, list[str]]:
+    """The rounds of all that did not fail, and why others did."""
     with EmbeddedRedis(settings={"auto-aof-rewrite-percentage": "0"}) as server:
-        ours = {name: partial(asyncio.to_thread, run_round, _ours(bench, name), server.url) for name in OURS}
-        theirs = [_Failing(name, contender, server.url) for name, contender in peers.items()]
         contenders: dict[str, Callable[[], Awaitable[Outcome | None]]] = {
-            **ours,
-            **{each.name: each.run for each in theirs},
+            name: partial(asyncio.to_thread, run_round, _ours(bench, name), server.url) for name in OURS
         }
+        theirs = [_Failing(name, contender, server.url) for name, contender in peers.items()]
+        contenders |= {each.name: each.run for each in theirs}
         measured = await in_turns(bench.sizes.peer_rounds, warm_up=0, **contenders)
-    missing += [f"{each.name}: {each.failure}" for each in theirs if each.failure]
-    complete = {
-        name: [each for each in outcomes if each is not None]
-        for name, outcomes in measured.items()
-        if None not in outcomes
-    }
-    rounds = f"Medians of {bench.sizes.peer_rounds} rounds. Versions: {', '.join(versions)}."
-    return [_jobs(complete, rounds, missing), _pickups(complete, missing), _enqueues(complete, missing)]
+    rounds = {name: [each for each in all_of_it if each] for name, all_of_it in measured.items() if all(all_of_it)}
+    return rounds, [f"{each.name}: {each.failure}" for each in theirs if each.failure]
 
 
 def _settings_of(bench: Bench, name: str, python: Path) -> dict[str, Contender]:

@@ -1,5 +1,6 @@
 """What the benchmarks make of their measurements."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns, percentile
 from benchmarks.peers.environments import NotMeasuredError, python_of, reason
 from benchmarks.peers.outcomes import outcome
+from benchmarks.peers.sides import Side, SideError
 from benchmarks.report import render_goals
 
 
@@ -129,3 +131,11 @@ def test_an_environment_that_cannot_be_made_is_told_with_its_reason(tmp_path: Pa
 )
 def test_the_line_of_a_log_that_tells_what_went_wrong_is_found(log: str, line: str):
     assert reason(log) == line
+
+
+def test_a_process_that_cannot_do_what_it_is_asked_says_why(tmp_path: Path):
+    with (
+        Side(Path(sys.executable), "with_nobody", "feed", tmp_path / "log", {}) as side,
+        pytest.raises(SideError, match="with_nobody feed did not answer: ModuleNotFoundError"),
+    ):
+        side.ask("jobs", 1)
