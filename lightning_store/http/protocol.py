@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
 
-from lightning_store.jsonvalue import encode_json
+from lightning_store.jsonvalue import encode_json_strictly
 
 PREFIX: Final = "/v1/agl"
 TRACES_PATH: Final = "/v1/traces"
@@ -58,7 +58,7 @@ def write_json(value: Any) -> bytes:
     try:
         return to_json(value, inf_nan_mode="constants")
     except PydanticSerializationError:  # half of a pair of surrogates
-        return encode_json(_PLAIN.dump_python(value))
+        return encode_json_strictly(_PLAIN.dump_python(value))
 
 
 def standard_json(data: bytes) -> bytes:
