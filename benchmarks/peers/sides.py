@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmarks.peers.environments import reason
 
 INSIDE: Final = Path(__file__).parent / "inside"
 CHECKOUT: Final = Path(__file__).parents[2]
-ANSWER_SECONDS: Final = 120.0
+ANSWER_SECONDS: Final = 300.0
 _MARK: Final = "@"
 
 
@@ -68,6 +69,7 @@ class Side:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        started = time.monotonic()
         impatience = threading.Timer(ANSWER_SECONDS, self.process.kill)
         impatience.start()
         try:
@@ -80,6 +82,8 @@ class Side:
             pass
         finally:
             impatience.cancel()
+        if time.monotonic() - started >= ANSWER_SECONDS:
+            raise SideError(f"{self._name} did not answer within {ANSWER_SECONDS:g} s")
         raise self.ended()
 
     def check(self) -> None:
