@@ -113,8 +113,11 @@ def _serve(
     tokens = Tokens(file=tokens_file) if tokens_file is not None else Tokens.from_environment()
     store = open_store(place.url, place.namespace)
     try:
-        if kind_of(place.url) != "memory":  # which is there once this process is, and a server makes it one for all
-            check_access(place)
+        # A store in memory is there once this process is, and a server makes it one for all.
+        if kind_of(place.url) != "memory" and (missing := check_access(place)):
+            import logging  # noqa: PLC0415 - keeps `--help` fast
+
+            logging.getLogger("lightning_store").warning("the store is waited for: %s", missing)
         return serve_here(store, options, tokens, workers=workers, log_level=level, started=tell)
     except CannotListenError as error:
         raise CommandError(f"--host, --port: {error.strerror}", ExitCode.USAGE) from error

@@ -147,21 +147,23 @@ def run(
     return run_runner(options)
 
 
-def check_access(place: Target) -> None:
-    """Refuse a wrong password at once and in one line. A store that does not answer is logged, and waited for later.
+def check_access(place: Target) -> LightningStoreError | None:
+    """Refuse a wrong password at once and in one line.
+
+    Returns:
+        Why the store does not answer, if it does not; it is waited for by what follows.
 
     Raises:
         AccessDeniedError: The server does not let us in.
     """
-    import logging  # noqa: PLC0415 - keeps `--help` fast
-
-    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415
+    from lightning_store.errors import StoreUnavailableError  # noqa: PLC0415 - keeps `--help` fast
     from lightning_store.reachable import check_reachable  # noqa: PLC0415
 
     try:
         check_reachable(place.url)
     except StoreUnavailableError as error:
-        logging.getLogger("lightning_store").warning("the store is waited for: %s", error)
+        return error
+    return None
 
 
 def log_at(level: str) -> str:
