@@ -4,8 +4,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measuring import FULL, QUICK, SMOKE, Part
@@ -13,7 +12,7 @@ from benchmarks.memory import measure_memory
 from benchmarks.pages import measure_pages
 from benchmarks.pickup import measure_pickup
 from benchmarks.report import render
-from benchmarks.setting import Bench
+from benchmarks.setting import Bench, server_at
 from benchmarks.sweeps import measure_sweeps
 from benchmarks.throughput import (
     measure_claims,
@@ -22,7 +21,6 @@ from benchmarks.throughput import (
     measure_lives,
     measure_spans,
 )
-from lightning_store.embedded import EmbeddedRedis
 
 RESULTS = Path(__file__).parent / "results.md"
 
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = SMOKE if options.smoke else QUICK if options.quick else FULL
     partial = options.smoke or bool(options.only)
     output = options.output or (None if partial else RESULTS)
-    with _server(options.redis_url) as url:
+    with server_at(options.redis_url) as url:
         page = asyncio.run(_measure(Bench(url, sizes), options.only or list(PARTS), _command(options)))
     if output is None:
         print(page)
@@ -73,16 +71,6 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--only {part}" for part in options.only or ()]
     words += ["--redis-url ..."] if options.redis_url else []
     return f'make bench ARGS="{" ".join(words)}"' if words else "make bench"
-
-
-@contextmanager
-def _server(url: str | None) -> Iterator[str]:
-    """The server that was given, or an embedded one with its usual settings, but no rewriting of its file meanwhile."""
-    if url is not None:
-        yield url
-        return
-    with EmbeddedRedis(settings={"auto-aof-rewrite-percentage": "0"}) as server:
-        yield server.url
 
 
 async def _measure(bench: Bench, names: Sequence[str], command: str) -> str:
