@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.curves import Cost
+from benchmarks.curves import Cost, Growth
 from benchmarks.growth import Extent
 from benchmarks.measuring import Sample, check_once
 from benchmarks.setting import LEASE_SECONDS, Bench, fill, task, used_memory
@@ -31,7 +31,12 @@ class _Once:
     bytes_out: float
 
 
-async def measure_costs(bench: Bench, extent: Extent) -> dict[str, Cost]:
+async def measure_costs(bench: Bench, extent: Extent) -> Growth:
+    """What calls cost, and what they leave."""
+    return Growth(costs=await _costs(bench, extent), sizes=await _sizes(bench, extent))
+
+
+async def _costs(bench: Bench, extent: Extent) -> dict[str, Cost]:
     """Processor time and bytes per call, of calls that carry one rollout, or spans of one attempt."""
     clients = [bench.store("costs") for _ in range(CLIENTS)]
     await asyncio.gather(*(client.statistics() for client in clients))
@@ -51,7 +56,7 @@ async def measure_costs(bench: Bench, extent: Extent) -> dict[str, Cost]:
     }
 
 
-async def measure_sizes(bench: Bench, extent: Extent) -> dict[str, float]:
+async def _sizes(bench: Bench, extent: Extent) -> dict[str, float]:
     """Bytes of what each worker, each call and each event leaves."""
     count, store, facts = 5 * extent.calls, bench.store("sizes"), RunnerStats(1).read()
     names = Keys(bench.namespace("sizes"))

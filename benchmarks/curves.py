@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +79,31 @@ class Cost:
 
 @dataclass(frozen=True)
 class Growth:
-    """All figures of a run.
+    """Figures of a run, or of a part of it.
 
     Attributes:
         facts: What they were taken with.
+        taken: By part, in how many rounds, how long it took, and how busy the machine was.
         costs: Of single calls, by name.
         sizes: Further figures, by name: bytes, or per second.
     """
 
-    facts: Sequence[str]
-    curves: Sequence[Curve]
-    costs: Mapping[str, Cost]
-    sizes: Mapping[str, float]
+    facts: Sequence[str] = ()
+    taken: Mapping[str, str] = field(default_factory=dict[str, str])
+    curves: Sequence[Curve] = ()
+    costs: Mapping[str, Cost] = field(default_factory=dict[str, Cost])
+    sizes: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def renewed(self, other: "Growth") -> "Growth":
+        """With what the other one has, in place of what this one has."""
+        curves = {curve.name: curve for curve in (*self.curves, *other.curves)}
+        return Growth(
+            other.facts or self.facts,
+            {**self.taken, **other.taken},
+            list(curves.values()),
+            {**self.costs, **other.costs},
+            {**self.sizes, **other.sizes},
+        )
 
 
 async def take(bench: Bench, count: int, step: Callable[[int], Awaitable[object]], *, coroutines: int = 1) -> Taken:
@@ -150,6 +163,7 @@ def write(path: Path, growth: Growth) -> None:
     """Write the figures."""
     value = {
         "facts": growth.facts,
+        "taken": growth.taken,
         "curves": [
             {
                 "name": curve.name,
@@ -184,6 +198,7 @@ def read(path: Path) -> Growth:
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return Growth(
         value["facts"],
+        value["taken"],
         [_curve(curve) for curve in value["curves"]],
         {name: Cost(Sample(tuple(cost["micros"])), cost["in"], cost["out"]) for name, cost in value["costs"].items()},
         value["sizes"],

@@ -13,14 +13,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from benchmarks.costs import measure_costs, measure_sizes
+from benchmarks.costs import measure_costs
 from benchmarks.curves import Curve, Growth, read, write
 from benchmarks.growth import FULL, SMOKE, Extent, kept_curve, queue_curve, runners_curve, spans_curve
 from benchmarks.measuring import FULL as SIZES
 from benchmarks.report import facts
 from benchmarks.scaling_page import with_tables
 from benchmarks.setting import Bench, server_at
-from benchmarks.waiters import waiters_curve
+from benchmarks.waiters import measure_waiters
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "scaling.json"
@@ -33,6 +33,7 @@ CURVES: dict[str, Callable[[Bench, Extent], Awaitable[Curve]]] = {
     "kept": kept_curve,
     "spans": spans_curve,
 }
+PARTS = (*CURVES, "waiters", "costs")
 
 _SPARE_FILES = 200
 
@@ -40,18 +41,17 @@ _SPARE_FILES = 200
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write figures, pictures and tables; the exit code is 0 when all checks held."""
     options = _parser().parse_args(arguments)
+    parts = () if options.draw_only else options.only or PARTS
     extent = SMOKE if options.smoke else FULL
-    if options.draw_only:
-        growth = read(RESULTS)
-    else:
+    growth = read(RESULTS) if len(parts) < len(PARTS) and options.folder is None else Growth()
+    if parts:
         _allow_connections(2 * max(extent.waiters) + _SPARE_FILES)
         with server_at(options.redis_url) as url:
-            growth = asyncio.run(_measure(url, extent))
-    folder: Path | None = options.folder
-    if folder is None and options.smoke:
+            growth = growth.renewed(asyncio.run(_measure(url, extent, parts)))
+    if options.smoke and options.folder is None:
         print("All ran, and nothing was lost; figures of so few calls mean nothing and are not written")
-        return 0
-    _write(growth, folder)
+    else:
+        _write(growth, options.folder)
     return 0
 
 
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--redis-url", help="a Redis that is there, with nothing else to do; default: the embedded one")
     parser.add_argument("--smoke", action="store_true", help="see in seconds that everything runs; writes nothing")
+    parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; can be given again")
     parser.add_argument("--draw-only", action="store_true", help="pictures and tables from the figures that are there")
     parser.add_argument("--folder", type=Path, help="write figures and pictures there, and no page")
     return parser
@@ -90,29 +91,25 @@ def _allow_connections(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _measure(url: str, extent: Extent) -> Growth:
-    curves: list[Curve] = []
-    began, load = time.monotonic(), os.getloadavg()[0]
-
-    def told(name: str) -> None:
-        print(f"{name}: done after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-
+async def _measure(url: str, extent: Extent, parts: Sequence[str]) -> Growth:
+    growth = Growth()
     async with Bench(url, SIZES) as bench:
-        for name, measure in CURVES.items():
-            curves.append(await measure(bench, extent))
+        *machine, _ = await facts(bench)  # the load is told for each part
+        for name in parts:
+            began, load = time.monotonic(), os.getloadavg()[0]
+            growth = growth.renewed(await _part(bench, extent, name))
             await bench.clear()
-            told(name)
-        curve, sizes = await waiters_curve(bench, extent)
-        curves.append(curve)
-        await bench.clear()
-        told("waiters")
-        costs = await measure_costs(bench, extent)
-        sizes = {**sizes, **await measure_sizes(bench, extent)}
-        told("costs")
-        *server, _ = await facts(bench)
-    loads = f"load in the last minute: {load:.1f} before, {os.getloadavg()[0]:.1f} at the end; this run makes about 2"
-    took = f"{extent.rounds} rounds per point after one to warm up, {time.monotonic() - began:.0f} s in all"
-    return Growth([*server, took, loads], curves, costs, sizes)
+            seconds, after = time.monotonic() - began, os.getloadavg()[0]
+            taken = f"{extent.rounds} rounds, {seconds:.0f} s in all; load {load:.1f} before, {after:.1f} after."
+            growth = growth.renewed(Growth(machine, {name: taken}))
+            print(f"{name}: {taken}", file=sys.stderr, flush=True)
+    return growth
+
+
+async def _part(bench: Bench, extent: Extent, name: str) -> Growth:
+    if name in CURVES:
+        return Growth(curves=[await CURVES[name](bench, extent)])
+    return await (measure_waiters if name == "waiters" else measure_costs)(bench, extent)
 
 
 if __name__ == "__main__":

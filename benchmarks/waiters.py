@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from benchmarks.curves import Curve, Panel
+from benchmarks.curves import Curve, Growth, Panel
 from benchmarks.growth import Extent
 from benchmarks.measuring import Sample, check_once, percentile
 from benchmarks.setting import LEASE_SECONDS, Bench, task, used_memory
@@ -56,7 +56,7 @@ async def waiting(
                 await each
 
 
-async def waiters_curve(bench: Bench, extent: Extent) -> tuple[Curve, dict[str, float]]:
+async def measure_waiters(bench: Bench, extent: Extent) -> Growth:
     """Pickups among so many waiting runners; and what each of the most that were waiting costs the server."""
     p50: dict[float, Sample] = {}
     p99: dict[float, Sample] = {}
@@ -85,11 +85,12 @@ async def waiters_curve(bench: Bench, extent: Extent) -> tuple[Curve, dict[str, 
         ],
     )
     seconds = len(idle) * len(stores)
-    return curve, {
+    sizes = {
         "waiting runner with two connections, bytes": memory / len(stores),
         "waiting runner, commands per second": sum(each.commands for each in idle) / seconds,
         "waiting runner, µs of Redis CPU per second": 1e6 * sum(each.processor for each in idle) / seconds,
     }
+    return Growth(curves=[curve], sizes=sizes)
 
 
 @dataclass(frozen=True)

@@ -1,100 +1,14 @@
-"""What a workload asks of Redis: memory, processor, commands and network, by arithmetic on what was measured.
-
-The constants are the figures of benchmarks/results.md ("Memory") and benchmarks/scaling.json ("costs"): a test compares
-them, and another compares the memory with that of a real namespace.
-"""
+"""What a workload asks of Redis: memory, processor, commands and network, by arithmetic on what was measured."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from lightning_store import measured_costs as costs
 from lightning_store.errors import InvalidRequestError
+from lightning_store.measured_costs import Call
 from lightning_store.memory_limits import MemoryThresholds
-
-# -- memory, in bytes --------------------------------------------------------------------------------------------------
-
-QUEUED_BYTES: Final = 624
-"""results.md, "queued rollout with 200 B of input", without these 200."""
-
-FINISHED_BYTES: Final = 1374
-"""results.md, "finished rollout with one attempt", without 200 B of input."""
-
-STREAM_BYTES: Final = 560
-"""The stream of a rollout's spans and the set of their ids, besides nodes. This and the next three make up results.md,
-"span of 1,000 B, over its bytes", which is of rollouts with 100 spans each."""
-
-NODE_BYTES: Final = 170
-"""What a node of a stream takes besides its spans."""
-
-NODE_CAPACITY: Final = 4096
-"""Redis' `stream-node-max-bytes`: a node holds so much, or one larger span, and the last one is as large from the first
-span on."""
-
-ENTRY_BYTES: Final = 60
-"""What a span takes in its node, and its id, besides its own bytes."""
-
-TOKEN_BYTES: Final = 210
-"""scaling.json, "token of a call, bytes"; results.md has 226 for an end and its share of a claim in bulk."""
-
-TOKEN_SECONDS: Final = 240
-"""results.md, "the tokens of its claim and its end, for 240 s"."""
-
-WORKER_BYTES: Final = 660
-"""scaling.json, "worker with its heartbeat, bytes"."""
-
-CONNECTION_BYTES: Final = 22_500
-"""scaling.json, "waiting runner with two connections, bytes", without its record."""
-
-EVENTS_BYTES: Final = 1_120_000
-"""scaling.json, "event, bytes", of which 10,000 are kept."""
-
-# -- processor and network, per call -----------------------------------------------------------------------------------
-
-
-class Call(NamedTuple):
-    """What a call costs Redis: microseconds of its processor, bytes from the client, bytes to it."""
-
-    micros: float
-    bytes_in: float
-    bytes_out: float
-
-
-ENQUEUE: Final = Call(100, 176, 73)
-"""scaling.json, "enqueue", without 200 B of input; results.md has 103 and 35 µs, alone and in bulk."""
-
-CLAIM: Final = Call(130, 223, 392)
-"""scaling.json, "claim", without 200 B of input; results.md has 170 and 92 µs, alone and from 64 coroutines."""
-
-SUCCESS: Final = Call(120, 219, 291)
-"""scaling.json, "success"; results.md has it in "lives"."""
-
-SPAN_CALL: Final = Call(100, 340, 38)
-"""scaling.json, "call with 1 span of 1 kB", without the span."""
-
-SPAN: Final = Call(9, 42, 8)
-"""scaling.json, between calls with 20 spans and with 1; results.md has 10.3 µs with 100 a call. Without its bytes."""
-
-SPAN_KILOBYTE_MICROS: Final = 4.0
-"""scaling.json, between calls with 1 span of 20 kB and of 1 kB."""
-
-HEARTBEAT: Final = Call(60, 440, 52)
-"""scaling.json, "heartbeat"."""
-
-WAITING: Final = Call(40, 65, 90)
-"""scaling.json, "waiting runner, µs of Redis CPU per second": per second, not per call."""
-
-WAITING_COMMANDS: Final = 0.5
-"""scaling.json, "waiting runner, commands per second"."""
-
-HEARTBEAT_SECONDS: Final = 20.0
-"""Between two heartbeats of a worker, of the runner's usual lease of 60 s."""
-
-CONNECTIONS: Final = 4
-"""Of a runner process: calls, the wait for its queues, heartbeats, spans."""
-
-MAXCLIENTS: Final = 10_000
-"""Redis' own setting for most connections, unless it is raised."""
 
 KEEP_SECONDS: Final = 3600.0
 """How long finished rollouts are kept, unless something else is said."""
@@ -163,7 +77,7 @@ class Workload:
     @property
     def connections(self) -> int:
         """Connections of all runner processes."""
-        return self.hosts * self.processes * CONNECTIONS
+        return self.hosts * self.processes * costs.CONNECTIONS
 
 
 _MOST: Final = 1e12
@@ -293,15 +207,15 @@ def _memory(work: Workload) -> list[Part]:
     spans_bytes = _spans_bytes(work.spans_per_rollout, work.span_bytes)
     calls = 2 + work.span_calls
     return [
-        Part("queued rollouts", work.queued, QUEUED_BYTES + work.input_bytes),
-        Part("running rollouts", work.workers, FINISHED_BYTES + work.input_bytes),
-        Part("finished rollouts", work.kept, FINISHED_BYTES + work.input_bytes),
+        Part("queued rollouts", work.queued, costs.QUEUED_BYTES + work.input_bytes),
+        Part("running rollouts", work.workers, costs.FINISHED_BYTES + work.input_bytes),
+        Part("finished rollouts", work.kept, costs.FINISHED_BYTES + work.input_bytes),
         Part("spans of a running one", work.workers, spans_bytes),
         Part("spans of a finished one", work.kept, spans_bytes),
-        Part("tokens of calls", work.rollouts_per_second * calls * TOKEN_SECONDS, TOKEN_BYTES),
-        Part("workers", work.workers, WORKER_BYTES),
-        Part("connections", work.connections, CONNECTION_BYTES),
-        Part("log of events", 1, EVENTS_BYTES),
+        Part("tokens of calls", work.rollouts_per_second * calls * costs.TOKEN_SECONDS, costs.TOKEN_BYTES),
+        Part("workers", work.workers, costs.WORKER_BYTES),
+        Part("connections", work.connections, costs.CONNECTION_BYTES),
+        Part("log of events", 1, costs.EVENTS_BYTES),
     ]
 
 
@@ -309,10 +223,14 @@ def _spans_bytes(spans: float, span_bytes: float) -> float:
     """Memory of the spans of a rollout; below one span, of so many rollouts that have one."""
     if spans < 1:
         return spans * _spans_bytes(1, span_bytes) if spans else 0.0
-    entry = span_bytes + ENTRY_BYTES
-    per_node = max(1, NODE_CAPACITY // entry)
+    entry = span_bytes + costs.ENTRY_BYTES
+    per_node = max(1, costs.NODE_CAPACITY // entry)
     full = math.ceil(spans / per_node) - 1
-    return STREAM_BYTES + full * (NODE_BYTES + _allocated(per_node * entry)) + max(NODE_CAPACITY, _allocated(entry))
+    return (
+        costs.STREAM_BYTES
+        + full * (costs.NODE_BYTES + _allocated(per_node * entry))
+        + max(costs.NODE_CAPACITY, _allocated(entry))
+    )
 
 
 def _allocated(size: float) -> float:
@@ -324,14 +242,14 @@ def _allocated(size: float) -> float:
 def _loads(work: Workload) -> list[Load]:
     rate = work.rollouts_per_second
     processes = work.hosts * work.processes
-    micros = SPAN.micros + SPAN_KILOBYTE_MICROS * work.span_bytes / 1000
-    span = Call(micros, SPAN.bytes_in + work.span_bytes, SPAN.bytes_out)
+    micros = costs.SPAN.micros + costs.SPAN_KILOBYTE_MICROS * work.span_bytes / 1000
+    span = Call(micros, costs.SPAN.bytes_in + work.span_bytes, costs.SPAN.bytes_out)
     return [
-        Load("enqueues", rate, ENQUEUE._replace(bytes_in=ENQUEUE.bytes_in + work.input_bytes)),
-        Load("claims", rate, CLAIM._replace(bytes_out=CLAIM.bytes_out + work.input_bytes)),
-        Load(_SPAN_CALLS, rate * work.span_calls, SPAN_CALL),
+        Load("enqueues", rate, costs.ENQUEUE._replace(bytes_in=costs.ENQUEUE.bytes_in + work.input_bytes)),
+        Load("claims", rate, costs.CLAIM._replace(bytes_out=costs.CLAIM.bytes_out + work.input_bytes)),
+        Load(_SPAN_CALLS, rate * work.span_calls, costs.SPAN_CALL),
         Load("spans", rate * work.spans_per_rollout, span, commands=0),
-        Load("reports of the end", rate, SUCCESS),
-        Load("heartbeats", work.workers / HEARTBEAT_SECONDS, HEARTBEAT),
-        Load("waits for work", processes, WAITING, WAITING_COMMANDS),
+        Load("reports of the end", rate, costs.SUCCESS),
+        Load("heartbeats", work.workers / costs.HEARTBEAT_SECONDS, costs.HEARTBEAT),
+        Load("waits for work", processes, costs.WAITING, costs.WAITING_COMMANDS),
     ]

@@ -91,7 +91,8 @@ def _tables(found: "Estimate") -> list[Table]:
 
 def _words(found: "Estimate") -> list[str]:
     """The verdict, and what has to be set besides."""
-    from lightning_store.capacity import ENOUGH, MAXCLIENTS  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.capacity import ENOUGH  # noqa: PLC0415 - keeps `--help` fast
+    from lightning_store.measured_costs import MAXCLIENTS  # noqa: PLC0415
 
     share, most = _share(found.core), _share(ENOUGH)
     if found.verdict == "enough":
