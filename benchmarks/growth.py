@@ -1,5 +1,6 @@
 """Measures what more runners, longer queues, more rollouts and larger spans do to throughput and latency."""
 
+import asyncio
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ PAGE = 50
 SPANS_PER_CALL = 10
 
 _CANCEL_BULK = 1000
+_OPENED_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ async def runners_curve(bench: Bench, extent: Extent) -> Curve:
     shared: Rounds = {}
     stores: list[RedisLightningStore] = []
     for number in extent.runners:
-        stores += [bench.store("runners") for _ in range(number - len(stores))]
+        await open_more(bench, "runners", stores, number)
         count = max(5 * extent.calls, 2 * number)
         taken = await in_turns(
             extent.rounds, own=partial(_claims, stores, bench, count), shared=partial(_shared, stores, bench, count)
@@ -78,6 +80,14 @@ async def runners_curve(bench: Bench, extent: Extent) -> Curve:
         "claimers",
         [_rates("claims per second", lines), latency(lines), busy(lines)],
     )
+
+
+async def open_more(bench: Bench, part: str, stores: list[RedisLightningStore], number: int) -> None:
+    """Have so many stores with a connection each, opened a few at a time: one process has no time for all at once."""
+    while len(stores) < number:
+        some = [bench.store(part) for _ in range(min(_OPENED_AT_ONCE, number - len(stores)))]
+        await asyncio.gather(*(store.query_workers(limit=1) for store in some))
+        stores += some
 
 
 async def _shared(stores: Sequence[RedisLightningStore], bench: Bench, count: int) -> Taken:

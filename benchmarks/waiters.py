@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from benchmarks.curves import Curve, Growth, Panel
-from benchmarks.growth import Extent
+from benchmarks.growth import Extent, open_more
 from benchmarks.measuring import Sample, check_once, percentile
 from benchmarks.setting import LEASE_SECONDS, Bench, task, used_memory
 from lightning_store.backends.redis.store import RedisLightningStore
@@ -16,10 +16,11 @@ from lightning_store.backends.redis.store import RedisLightningStore
 WAIT_SECONDS = 10.0
 """How long a claim of `Runner` waits by default."""
 
-_START_SECONDS = 60.0
+_STARTED_AT_ONCE = 50
+_START_SECONDS = 30.0
 _PICKUP_SECONDS = 30.0
 _SHARE = 0.8
-"""So many of the waiters are seen waiting at once: from time to time each looks for itself."""
+"""At least so many of the waiters are seen waiting at once: from time to time each looks for itself."""
 
 
 class Waiter:
@@ -44,9 +45,12 @@ async def waiting(
 ) -> "AsyncGenerator[asyncio.Queue[tuple[str, float]], None]":
     """Let all wait; what they claim comes out of the queue."""
     had: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
-    tasks = [asyncio.create_task(Waiter(store, f"worker-{n}", had).run()) for n, store in enumerate(stores)]
+    tasks: list[asyncio.Task[None]] = []
     try:
-        await asyncio.wait_for(_until_waiting(bench, len(stores)), _START_SECONDS)
+        for number, store in enumerate(stores, 1):
+            tasks.append(asyncio.create_task(Waiter(store, f"worker-{number}", had).run()))
+            if number % _STARTED_AT_ONCE == 0 or number == len(stores):
+                await asyncio.wait_for(_until_waiting(bench, number), _START_SECONDS)
         yield had
     finally:
         for each in tasks:
@@ -67,7 +71,7 @@ async def measure_waiters(bench: Bench, extent: Extent) -> Growth:
     unused = await used_memory(bench)
     stores: list[RedisLightningStore] = []
     for number in extent.waiters:
-        stores += [bench.store("waiters") for _ in range(number - len(stores))]
+        await open_more(bench, "waiters", stores, number)
         async with waiting(bench, stores) as had:
             rounds = [await _pickups(producer, had, extent.pickups) for _ in range(extent.rounds)]
             p50[number] = Sample(tuple(1e3 * percentile(latencies, 50) for latencies in rounds))
