@@ -57,7 +57,7 @@ async def _costs(bench: Bench, extent: Extent) -> dict[str, Cost]:
 
 
 async def _sizes(bench: Bench, extent: Extent) -> dict[str, float]:
-    """Bytes of what each worker, each call and each event leaves."""
+    """Bytes of what each worker and each event leaves."""
     count, store, facts = 5 * extent.calls, bench.store("sizes"), RunnerStats(1).read()
     names = Keys(bench.namespace("sizes"))
     await store.renew("worker-first", [], facts)
@@ -65,17 +65,12 @@ async def _sizes(bench: Bench, extent: Extent) -> dict[str, float]:
     for number in range(count):
         await store.renew(f"runner-host-{number:04}-12345-1", [], facts)
     workers = await used_memory(bench) - unused
-    put_in = await fill(store, count)
-    claimed = [await store.dequeue_rollout("worker-first", lease_seconds=LEASE_SECONDS) for _ in put_in]
-    check_once(put_in, [rollout.rollout_id for rollout in claimed if rollout])
-    with_tokens = await used_memory(bench)
-    assert await bench.remove(names.control("ops", "*")) == count
-    tokens = with_tokens - await used_memory(bench)
+    await fill(store, count)
+    await store.dequeue_many_rollouts(limit=count, lease_seconds=LEASE_SECONDS)
     events = names.control("events")
     usage, kept = await bench.bare.commands([("MEMORY", "USAGE", events, "SAMPLES", 0), ("XLEN", events)])
     return {
         "worker with its heartbeat, bytes": workers / count,
-        "token of a call, bytes": tokens / count,
         "event, bytes": usage / kept,
     }
 

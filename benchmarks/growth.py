@@ -41,12 +41,12 @@ class Extent:
     rounds: int = 3
     calls: int = 200
     span_bytes: int = 10_000_000
-    runners: Sequence[int] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+    runners: Sequence[int] = (1, 3, 10, 30, 100, 300, 1000, 2000)
     counts: Sequence[int] = (100, 1_000, 10_000, 100_000, 1_000_000)
     texts: Sequence[int] = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
-    waiters: Sequence[int] = (1, 10, 50, 100, 200, 500, 1000, 2000)
+    waiters: Sequence[int] = (1, 10, 100, 500, 1000, 2000)
     pickups: int = 30
-    idle_seconds: float = 12.0
+    idle_seconds: float = 6.0
 
 
 FULL = Extent()

@@ -43,11 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     parts = () if options.draw_only else options.only or PARTS
     extent = SMOKE if options.smoke else FULL
-    growth = read(RESULTS) if len(parts) < len(PARTS) and options.folder is None else Growth()
+    measured = Growth()
     if parts:
         _allow_connections(2 * max(extent.waiters) + _SPARE_FILES)
         with server_at(options.redis_url) as url:
-            growth = growth.renewed(asyncio.run(_measure(url, extent, parts)))
+            measured = asyncio.run(_measure(url, extent, parts))
+    is_part = len(parts) < len(PARTS) and options.folder is None
+    growth = read(RESULTS).renewed(measured) if is_part else measured
     if options.smoke and options.folder is None:
         print("All ran, and nothing was lost; figures of so few calls mean nothing and are not written")
     else:

@@ -17,9 +17,9 @@ WAIT_SECONDS = 10.0
 """How long a claim of `Runner` waits by default."""
 
 _STARTED_AT_ONCE = 50
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _PICKUP_SECONDS = 30.0
-_SHARE = 0.8
+_SHARE = 0.5
 """At least so many of the waiters are seen waiting at once: from time to time each looks for itself."""
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from lightning_store import capacity, measured_costs
+from lightning_store import capacity
+from lightning_store import measured_costs as costs
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.capacity import Cluster, Workload, estimate
@@ -27,11 +28,11 @@ def test_memory_is_the_sum_of_its_parts():
     found = estimate(Workload(10, 3, 1000, input_bytes=100, keep=1000, queued=50, hosts=2, processes=2, concurrency=4))
 
     parts = {part.name: part.bytes for part in found.memory}
-    assert parts["finished rollouts"] == 1000 * (measured_costs.FINISHED_BYTES + 100)
-    assert parts["spans of a finished one"] == 1000 * (measured_costs.STREAM_BYTES + measured_costs.NODE_CAPACITY)
-    assert parts["queued rollouts"] == 50 * (measured_costs.QUEUED_BYTES + 100)
-    assert parts["tokens of calls"] == 10 * 5 * 240 * measured_costs.TOKEN_BYTES
-    assert parts["workers"] == 16 * measured_costs.WORKER_BYTES
+    assert parts["finished rollouts"] == 1000 * (costs.FINISHED_BYTES + 100)
+    assert parts["spans of a finished one"] == 1000 * (costs.STREAM_BYTES + costs.NODE_CAPACITY)
+    assert parts["queued rollouts"] == 50 * (costs.QUEUED_BYTES + 100)
+    assert parts["tokens of calls"] == 10 * 5 * 240 * costs.TOKEN_BYTES
+    assert parts["workers"] == 16 * costs.WORKER_BYTES
     assert found.bytes == sum(parts.values())
     assert found.maxmemory == pytest.approx(found.bytes / 0.7)
 
@@ -61,7 +62,7 @@ def test_spans_that_travel_together_cost_fewer_calls():
     alone, together = (estimate(Workload(10, 20, 1000, spans_per_call=number)) for number in (1, 20))
 
     assert alone.commands - together.commands == 10 * 19
-    assert alone.core - together.core == pytest.approx(10 * 19 * measured_costs.SPAN_CALL.micros / 1e6)
+    assert alone.core - together.core == pytest.approx(10 * 19 * costs.SPAN_CALL.micros / 1e6)
     assert Workload(1, 0.5, 1000).span_calls == 0.5
 
 
@@ -77,7 +78,7 @@ def test_each_worker_sends_heartbeats_and_each_process_waits():
     few, many = (estimate(Workload(0, 0, 0, hosts=hosts, processes=2, concurrency=3)) for hosts in (10, 20))
 
     assert many.core == pytest.approx(2 * few.core)
-    assert few.commands == pytest.approx(10 * 6 / 20 + 10 * 2 * measured_costs.WAITING_COMMANDS)
+    assert few.commands == pytest.approx(10 * 6 / 20 + 10 * 2 * costs.WAITING_COMMANDS)
     assert few.workload.connections == 10 * 2 * 4
 
 
@@ -131,41 +132,40 @@ def test_how_many_and_how_long_exclude_each_other():
 
 
 def test_constants_are_near_what_was_measured_last():
-    """`make scaling` measures them anew; if this fails then, lightning_store/measured_costs.py has to follow."""
+    """`make scaling` measures them anew; if this fails then, lightning_store/measured_costs.py has to follow.
+
+    What calls take of the processor is compared as a share of what a claim takes: that holds on a busy machine too.
+    """
     measured = json.loads(SCALING.read_text())
-    costs, sizes = measured["costs"], measured["sizes"]
-
-    def micros(name: str) -> float:
-        return median(costs[name]["micros"])
-
+    found, sizes = measured["costs"], measured["sizes"]
     one, twenty, large = (f"call with {what}" for what in ("1 span of 1 kB", "20 spans of 1 kB", "1 span of 20 kB"))
-    of_processor = {
-        measured_costs.ENQUEUE.micros: micros("enqueue"),
-        measured_costs.CLAIM.micros: micros("claim"),
-        measured_costs.SUCCESS.micros: micros("success"),
-        measured_costs.HEARTBEAT.micros: micros("heartbeat"),
-        measured_costs.SPAN_CALL.micros + measured_costs.SPAN.micros + measured_costs.SPAN_KILOBYTE_MICROS: micros(one),
-        measured_costs.SPAN_CALL.micros
-        + 20 * (measured_costs.SPAN.micros + measured_costs.SPAN_KILOBYTE_MICROS): micros(twenty),
-        measured_costs.SPAN_CALL.micros + measured_costs.SPAN.micros + 20 * measured_costs.SPAN_KILOBYTE_MICROS: micros(
-            large
-        ),
-        measured_costs.WAITING.micros: sizes["waiting runner, µs of Redis CPU per second"],
+    micros = {
+        "claim": costs.CLAIM.micros,
+        "enqueue": costs.ENQUEUE.micros,
+        "success": costs.SUCCESS.micros,
+        "heartbeat": costs.HEARTBEAT.micros,
+        one: costs.SPAN_CALL.micros + costs.SPAN.micros + costs.SPAN_KILOBYTE_MICROS,
+        twenty: costs.SPAN_CALL.micros + 20 * (costs.SPAN.micros + costs.SPAN_KILOBYTE_MICROS),
+        large: costs.SPAN_CALL.micros + costs.SPAN.micros + 15 * costs.SPAN_KILOBYTE_MICROS,  # 20 are sent as 15
     }
+    claim = median(found["claim"]["micros"])
+    shares = {name: median(found[name]["micros"]) / claim for name in micros}
+    assert {name: micros[name] / costs.CLAIM.micros for name in micros} == pytest.approx(shares, rel=0.5)
     of_bytes = {
-        measured_costs.ENQUEUE.bytes_in + 200: costs["enqueue"]["in"],
-        measured_costs.CLAIM.bytes_out + 200: costs["claim"]["out"],
-        measured_costs.SUCCESS.bytes_out: costs["success"]["out"],
-        measured_costs.HEARTBEAT.bytes_in: costs["heartbeat"]["in"],
-        measured_costs.SPAN_CALL.bytes_in + 20 * (measured_costs.SPAN.bytes_in + 1000): costs[twenty]["in"],
-        2 * measured_costs.CONNECTION_BYTES: sizes["waiting runner with two connections, bytes"],
-        measured_costs.WORKER_BYTES: sizes["worker with its heartbeat, bytes"],
-        measured_costs.TOKEN_BYTES: sizes["token of a call, bytes"],
-        measured_costs.EVENTS_BYTES / 10_000: sizes["event, bytes"],
-        measured_costs.WAITING_COMMANDS: sizes["waiting runner, commands per second"],
+        costs.ENQUEUE.bytes_in + 200: found["enqueue"]["in"],
+        costs.CLAIM.bytes_in: found["claim"]["in"],
+        costs.CLAIM.bytes_out + 200: found["claim"]["out"],
+        costs.SUCCESS.bytes_in: found["success"]["in"],
+        costs.SUCCESS.bytes_out: found["success"]["out"],
+        costs.HEARTBEAT.bytes_in: found["heartbeat"]["in"],
+        costs.SPAN_CALL.bytes_in + 20 * (costs.SPAN.bytes_in + 1000): found[twenty]["in"],
+        costs.SPAN_CALL.bytes_out + 20 * costs.SPAN.bytes_out: found[twenty]["out"],
+        2 * costs.CONNECTION_BYTES: sizes["waiting runner with two connections, bytes"],
+        costs.WORKER_BYTES: sizes["worker with its heartbeat, bytes"],
+        costs.EVENTS_BYTES / 10_000: sizes["event, bytes"],
+        costs.WAITING_COMMANDS: sizes["waiting runner, commands per second"],
     }
-    assert list(of_processor) == pytest.approx(list(of_processor.values()), rel=0.3)
-    assert list(of_bytes) == pytest.approx(list(of_bytes.values()), rel=0.2)
+    assert list(of_bytes) == pytest.approx(list(of_bytes.values()), rel=0.25)
 
 
 async def test_memory_is_that_of_a_real_server(redis_url: str, namespace: str):

@@ -21,7 +21,7 @@ FIGURES = Growth(
         )
     ],
     {"claim": Cost(Sample((99.5, 101.5, 100.5)), 200, 400)},
-    {"token of a call, bytes": 205.5},
+    {"event, bytes": 205.5},
 )
 
 
@@ -52,7 +52,7 @@ def test_tables_have_the_medians():
     assert "3 rounds." in lines
     assert lines[lines.index("| things | 1 | 2,000 |") + 2] == "| p50: ms | 1.00 | 123 |"
     assert "| claim | 100 | 200 | 400 |" in lines
-    assert "| token of a call, bytes | 206 |" in lines
+    assert "| event, bytes | 206 |" in lines
 
 
 def test_page_is_that_of_the_figures():
