@@ -18,7 +18,7 @@ XDIST   := -n $(WORKERS) --maxprocesses=8
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install test test-agentlightning coverage demo fmt lint audit-deps types conformance model cluster faults slow bench soak chaos \
+.PHONY: help install test test-agentlightning coverage demo fmt lint audit-deps types conformance model cluster faults slow bench scaling soak chaos \
         generate verify check clean
 # Compiled modules are kept: tests start some hundred processes, each of which would compile the package again.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
@@ -58,6 +58,9 @@ slow: $(READY) ## run the tests that take long, such as building and installing 
 
 bench: $(READY) ## measure speed and memory beside limits and peers, a quarter of an hour (ARGS=--smoke looks if all runs)
 	$(PY) -m benchmarks $(ARGS)
+
+scaling: $(READY) ## measure the curves of docs/scaling.md, ten minutes (ARGS=--smoke only tries, ARGS=--draw-only draws)
+	$(PY) -m benchmarks.scaling $(ARGS)
 
 soak: $(READY) ## bring 200,000 rollouts through a namespace that keeps 2,000, minutes: memory must not grow
 	$(PY) -m benchmarks.soak $(ARGS)

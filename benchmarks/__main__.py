@@ -4,8 +4,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measuring import FULL, QUICK, SMOKE, Part
@@ -16,7 +15,7 @@ from benchmarks.peers.environments import PEERS
 from benchmarks.peers.queues import measure_queues
 from benchmarks.pickup import measure_pickup
 from benchmarks.report import render
-from benchmarks.setting import Bench
+from benchmarks.setting import Bench, server_at
 from benchmarks.starting import measure_starting
 from benchmarks.sweeps import measure_sweeps
 from benchmarks.throughput import (
@@ -27,7 +26,6 @@ from benchmarks.throughput import (
     measure_spans,
 )
 from benchmarks.waits import measure_waits
-from lightning_store.embedded import EmbeddedRedis
 
 RESULTS = Path(__file__).parent / "results.md"
 
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = options.peer or ([] if options.smoke else list(PEERS))
     partial = options.smoke or bool(options.only or options.peer)
     output = options.output or (None if partial else RESULTS)
-    with _server(options.redis_url) as url:
+    with server_at(options.redis_url) as url:
         page = asyncio.run(_measure(Bench(url, sizes, peers), options.only or list(PARTS), _command(options)))
     if output is None:
         print(page)
@@ -91,16 +89,6 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--peer {peer}" for peer in options.peer or ()]
     words += ["--redis-url ..."] if options.redis_url else []
     return f'make bench ARGS="{" ".join(words)}"' if words else "make bench"
-
-
-@contextmanager
-def _server(url: str | None) -> Iterator[str]:
-    """The server that was given, or an embedded one with its usual settings, but no rewriting of its file meanwhile."""
-    if url is not None:
-        yield url
-        return
-    with EmbeddedRedis(settings={"auto-aof-rewrite-percentage": "0"}) as server:
-        yield server.url
 
 
 async def _measure(bench: Bench, names: Sequence[str], command: str) -> str:

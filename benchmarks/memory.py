@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.measuring import Figure, Goal, Part, Sample, check_once
-from benchmarks.setting import INPUT_BYTES, LEASE_SECONDS, Bench, fill
+from benchmarks.setting import INPUT_BYTES, LEASE_SECONDS, Bench, fill, used_memory
 from benchmarks.spans import SPAN_BYTES, make_spans
 from lightning_store.backends.redis import codec
 from lightning_store.backends.redis.keys import Keys
@@ -28,16 +28,16 @@ async def measure_memory(bench: Bench) -> Part:
     await fill(bench.store(_PART), count)
     await _finish_all(bench, count)
     await _remove_tokens(bench)
-    before = await _used(bench)
+    before = await used_memory(bench)
     ids = await fill(bench.store(_PART), count)
-    queued = (await _used(bench) - before) / count
+    queued = (await used_memory(bench) - before) / count
     queued_kinds = await _by_kind(bench, [(id, "") for id in ids], *_OF_QUEUED)
     claimed = await _finish_all(bench, count)
     check_once(ids, [rollout.rollout_id for rollout in claimed])
-    with_tokens = await _used(bench)
+    with_tokens = await used_memory(bench)
     token = await _token(bench)
     await _remove_tokens(bench)
-    finished = await _used(bench)
+    finished = await used_memory(bench)
     pairs = [(rollout.rollout_id, rollout.attempt.attempt_id) for rollout in claimed]
     finished_kinds = await _by_kind(bench, pairs, *_OF_FINISHED)
     return Part(
@@ -81,14 +81,14 @@ async def _finish_all(bench: Bench, count: int) -> list[AttemptedRollout]:
 async def _span_overhead(bench: Bench, rollouts: Sequence[AttemptedRollout]) -> float:
     """Bytes per span that the server needs besides those of the spans."""
     store = bench.store(_PART)
-    before, size, count = await _used(bench), 0, 0
+    before, size, count = await used_memory(bench), 0, 0
     for rollout in rollouts[: len(rollouts) // SPANS_PER_ROLLOUT]:
         spans = make_spans(rollout, SPANS_PER_ROLLOUT)
         await store.add_many_spans(spans)
         size += sum(len(codec.span_payload(span)) for span in spans)
         count += len(spans)
     await _remove_tokens(bench)
-    return (await _used(bench) - before - size) / count
+    return (await used_memory(bench) - before - size) / count
 
 
 async def _by_kind(
@@ -119,10 +119,6 @@ async def _token(bench: Bench) -> float:
 
 async def _remove_tokens(bench: Bench) -> None:
     await bench.remove(Keys(bench.namespace(_PART)).control("ops", "*"))
-
-
-async def _used(bench: Bench) -> int:
-    return int((await bench.info("memory"))["used_memory"])
 
 
 def _figure(name: str, size: float, goal: Goal | None = None) -> Figure:

@@ -4,7 +4,8 @@ import asyncio
 import gc
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from lightning_store.backends.redis.connection import Connections
 from lightning_store.backends.redis.keys import Keys
 from lightning_store.backends.redis.settings import settings_for
 from lightning_store.backends.redis.store import RedisLightningStore
+from lightning_store.embedded import EmbeddedRedis
 from lightning_store.records import EnqueueRolloutRequest
 
 INPUT_BYTES = 200
@@ -21,6 +23,16 @@ LEASE_SECONDS = 3600.0
 """Longer than any run, so that nothing comes due by itself."""
 
 _FILL_BULK = 500
+
+
+@contextmanager
+def server_at(url: str | None) -> Iterator[str]:
+    """The server that was given, or an embedded one with its usual settings, but no rewriting of its file meanwhile."""
+    if url is not None:
+        yield url
+        return
+    with EmbeddedRedis(settings={"auto-aof-rewrite-percentage": "0"}) as server:
+        yield server.url
 
 
 @dataclass(frozen=True)
@@ -173,3 +185,8 @@ async def fill(store: RedisLightningStore, count: int, **options: Any) -> list[s
         ]
         ids += [rollout.rollout_id for rollout in await store.enqueue_many_rollouts(requests)]
     return ids
+
+
+async def used_memory(bench: Bench) -> int:
+    """Bytes that the server uses."""
+    return int((await bench.info("memory"))["used_memory"])

@@ -12,20 +12,25 @@ SPAN_BYTES = 1000
 """Length of a span as it is stored; short enough not to be compressed."""
 
 
-def make_spans(rollout: AttemptedRollout, count: int) -> list[Span]:
-    """Spans of the rollout's attempt, with ids of 16 hex digits."""
+def make_spans(rollout: AttemptedRollout, count: int, size: int = SPAN_BYTES) -> list[Span]:
+    """Spans of the rollout's attempt with `size` bytes of JSON each, if it can be so few; ids have 16 hex digits."""
     first = int(rollout.attempt.attempt_id[3:], 16) << 16
     return [
-        _span(rollout.rollout_id, rollout.attempt.attempt_id, f"{first + number:016x}", number + 1, _filler())
+        _span(rollout.rollout_id, rollout.attempt.attempt_id, f"{first + number:016x}", number + 1, _filler(size))
         for number in range(count)
     ]
 
 
 @cache
-def _filler() -> str:
-    overhead = len(codec.span_payload(_span("", "", "0" * 16, 1, "")))
+def bare_bytes() -> int:
+    """Length of a span without text."""
+    return len(codec.span_payload(_span("", "", "0" * 16, 1, "")))
+
+
+@cache
+def _filler(size: int) -> str:
     letters = random.Random(7)  # noqa: S311 - text that is the same in each run
-    return "".join(letters.choices(string.ascii_letters, k=SPAN_BYTES - overhead))
+    return "".join(letters.choices(string.ascii_letters, k=max(0, size - bare_bytes())))
 
 
 def _span(rollout_id: str, attempt_id: str, span_id: str, sequence_id: int, text: str) -> Span:

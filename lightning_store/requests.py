@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 
 from pydantic import TypeAdapter
@@ -52,8 +53,8 @@ class AttemptChanges(TypedDict, total=False):
     status: AttemptStatus
 
 
-_ROLLOUT_CHANGES: Final = TypeAdapter(RolloutChanges)
-_ATTEMPT_CHANGES: Final = TypeAdapter(AttemptChanges)
+_ROLLOUT_CHANGES: Final[TypeAdapter[Any]] = TypeAdapter(RolloutChanges)
+_ATTEMPT_CHANGES: Final[TypeAdapter[Any]] = TypeAdapter(AttemptChanges)
 _RESOURCES: Final = TypeAdapter[NamedResources](NamedResources)
 
 T = TypeVar("T")
@@ -277,6 +278,10 @@ def _queue_names(queues: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _checked_word(changes: TypeAdapter[Any], field: str, value: Any) -> Any:
+    return changes.validate_python({field: value})[field]
+
+
 def rollout_changes(given: dict[str, Any]) -> dict[str, Any]:
     """Validated copies of the fields of an `update_rollout` that are not `UNSET`."""
     changes = _given(given)
@@ -285,9 +290,9 @@ def rollout_changes(given: dict[str, Any]) -> dict[str, Any]:
             raise InvalidRequestError(f"{field}: expected a value, got None")
     converters: dict[str, Callable[[Any], Any]] = {
         "input": lambda value: copy_json(value, "input"),
-        "mode": lambda value: _ROLLOUT_CHANGES.validate_python({"mode": value})["mode"],
+        "mode": partial(_checked_word, _ROLLOUT_CHANGES, "mode"),
         "resources_id": lambda value: _optional_free_id(value, "resources_id"),
-        "status": lambda value: _ROLLOUT_CHANGES.validate_python({"status": value})["status"],
+        "status": partial(_checked_word, _ROLLOUT_CHANGES, "status"),
         "config": lambda value: _config_copy(RolloutConfig.model_validate(value)),
         "metadata": lambda value: None if value is None else copy_mapping(value, "metadata"),
     }
@@ -381,7 +386,7 @@ def _config_copy(config: RolloutConfig) -> RolloutConfig:
 
 
 _ATTEMPT_CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "status": lambda value: _ATTEMPT_CHANGES.validate_python({"status": value})["status"],
+    "status": partial(_checked_word, _ATTEMPT_CHANGES, "status"),
     "worker_id": lambda value: value if value == "" else check_free_id(value, "worker_id"),
     "last_heartbeat_time": _time,
     "metadata": lambda value: copy_mapping(value, "metadata"),

@@ -10,6 +10,7 @@ import typer
 
 from lightning_store.cli import (
     audit,
+    capacity,
     consumers,
     demo,
     enqueue,
@@ -70,6 +71,7 @@ consumers.add_to(app)
 wait.add_to(app)
 examine.add_to(app)
 audit.add_to(app)
+capacity.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
