@@ -223,7 +223,7 @@ def build_app(
     admit: Callable[[Operation], object] = lambda _: None,
     cors_origins: Sequence[str] | None = None,
     debug: bool = False,
-    wait_limit_seconds: float = 300.0,
+    wait_limit_seconds: float = 60.0,
     answer_seconds: float = 240.0,
     orphan_seconds: float = 5.0,
 ) -> FastAPI:
