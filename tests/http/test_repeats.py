@@ -219,14 +219,16 @@ async def abandoned_claim(faulty, headers=None, timeout=0):
     store, client, _ = faulty
     await client.enqueue_rollout("task")
     store.gates["dequeue_many_rollouts"] = asyncio.Event()
-    before = shared_server().connections
+    others = shared_server().connections
     async with aiohttp.ClientSession() as session:
         asked = Raw(client.url, session)("POST", DEQUEUE, {"worker_id": "w", "timeout": timeout}, headers=headers)
         task = asyncio.ensure_future(asked)
         await held_up(task, store, "dequeue_many_rollouts")
+        callers = shared_server().connections - others
+        assert callers
         task.cancel()
         await asyncio.wait({task})
-    await until(lambda: shared_server().connections <= before)
+    await until(lambda: not callers & shared_server().connections)
     store.gates.pop("dequeue_many_rollouts").set()
 
 

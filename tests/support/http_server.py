@@ -64,9 +64,9 @@ class SharedServer:
         return f"http://127.0.0.1:{port}/{name}"
 
     @property
-    def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._server.server_state.connections)
+    def connections(self) -> frozenset[Any]:
+        """The connections that are open."""
+        return frozenset(self._server.server_state.connections.copy())
 
     def unmount(self, url: str) -> None:
         """Serve it no more."""
