@@ -12,11 +12,10 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from lightning_store.clock import IdSource
-from lightning_store.contract import DEFAULT_QUEUES, Unset
+from lightning_store.contract import Unset
 from lightning_store.errors import InvalidRequestError
 from lightning_store.jsonvalue import canonical_json, copy_json, copy_mapping
 from lightning_store.records import (
-    DEFAULT_QUEUE,
     AttemptStatus,
     Consumer,
     EnqueueRolloutRequest,
@@ -111,11 +110,9 @@ def check_name(value: object, field: str) -> str:
 
 def is_free_id(value: object) -> TypeGuard[str]:
     """Whether `value` can be a worker, resources or group id."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _CONTROL.search(value):
         return False
-    if value.isascii():
-        return value.isprintable() and 1 <= len(value) <= MAX_FREE_ID_BYTES
-    return not _CONTROL.search(value) and _is_encodable(value) and len(value.encode()) <= MAX_FREE_ID_BYTES
+    return _is_encodable(value) and 1 <= len(value.encode()) <= MAX_FREE_ID_BYTES
 
 
 def _is_encodable(value: str) -> bool:
@@ -255,7 +252,7 @@ def new_rollout(request: EnqueueRolloutRequest, ids: IdSource) -> NewRollout:
         config=config,
         metadata={} if request.metadata is None else copy_mapping(request.metadata, "metadata"),
         group_id=_optional_free_id(request.group_id, "group_id"),
-        queue=request.queue if request.queue == DEFAULT_QUEUE else check_name(request.queue, "queue"),
+        queue=check_name(request.queue, "queue"),
     )
 
 
@@ -265,17 +262,12 @@ def claim_request(
     """A dequeue with its arguments checked."""
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise InvalidRequestError(f"limit: expected an integer, got {limit!r}")
-    names = DEFAULT_QUEUES if queues is DEFAULT_QUEUES else _queue_names(queues)
-    return ClaimRequest(limit, check_worker_id(worker_id), names, check_timeout(timeout), check_lease(lease_seconds))
-
-
-def _queue_names(queues: Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(check_ids(queues, "queues")))
     if not names:
         raise InvalidRequestError("queues: expected at least one queue")
     for name in names:
         check_name(name, "queues")
-    return names
+    return ClaimRequest(limit, check_worker_id(worker_id), names, check_timeout(timeout), check_lease(lease_seconds))
 
 
 def _checked_word(changes: TypeAdapter[Any], field: str, value: Any) -> Any:
@@ -288,15 +280,7 @@ def rollout_changes(given: dict[str, Any]) -> dict[str, Any]:
     for field in ("status", "config"):
         if field in changes and changes[field] is None:
             raise InvalidRequestError(f"{field}: expected a value, got None")
-    converters: dict[str, Callable[[Any], Any]] = {
-        "input": lambda value: copy_json(value, "input"),
-        "mode": partial(_checked_word, _ROLLOUT_CHANGES, "mode"),
-        "resources_id": lambda value: _optional_free_id(value, "resources_id"),
-        "status": partial(_checked_word, _ROLLOUT_CHANGES, "status"),
-        "config": lambda value: _config_copy(RolloutConfig.model_validate(value)),
-        "metadata": lambda value: None if value is None else copy_mapping(value, "metadata"),
-    }
-    return {field: converters[field](value) for field, value in changes.items()}
+    return {field: _ROLLOUT_CONVERTERS[field](value) for field, value in changes.items()}
 
 
 def attempt_changes(given: dict[str, Any]) -> dict[str, Any]:
@@ -384,6 +368,15 @@ def _config_copy(config: RolloutConfig) -> RolloutConfig:
     """A deep copy, validated again because models can be changed after they were made."""
     return RolloutConfig.model_validate(vars(config))
 
+
+_ROLLOUT_CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "input": lambda value: copy_json(value, "input"),
+    "mode": partial(_checked_word, _ROLLOUT_CHANGES, "mode"),
+    "resources_id": lambda value: _optional_free_id(value, "resources_id"),
+    "status": partial(_checked_word, _ROLLOUT_CHANGES, "status"),
+    "config": lambda value: _config_copy(RolloutConfig.model_validate(value)),
+    "metadata": lambda value: None if value is None else copy_mapping(value, "metadata"),
+}
 
 _ATTEMPT_CONVERTERS: Final[dict[str, Callable[[Any], Any]]] = {
     "status": partial(_checked_word, _ATTEMPT_CHANGES, "status"),

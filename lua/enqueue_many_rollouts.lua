@@ -29,10 +29,12 @@ if invalid then
   return invalid
 end
 
-local new, replies = {}, {}
-for i, item in ipairs(items) do
-  if new_ids[item.id] then
-    new_ids[item.id], new[#new + 1], replies[i] = nil, item, {}
+local new, is_new = {}, {}
+for _, item in ipairs(items) do
+  if new_ids[item.id] then -- of two with the same id the first
+    new_ids[item.id] = nil
+    new[#new + 1] = item
+    is_new[item] = true
   end
 end
 if #new > 0 then
@@ -43,8 +45,9 @@ if #new > 0 then
     log_event(rollout, nil, "enqueued")
   end
 end
+local replies = {}
 for i, item in ipairs(items) do
-  if replies[i] then
+  if is_new[item] then
     replies[i] = { now_text, item.fields.resources or "" }
   elseif item.deleted then
     replies[i] = { string.match(item.deleted, "([^,]*),(.*)") }

@@ -118,7 +118,7 @@ class _Calls:
         """Pages of the status `queuing`, which so many rollouts have."""
         queued: set[str] = set()
         for start in range(0, many, _FILL):
-            requests = [self._kit.request(number) for number in range(start, min(many, start + _FILL))]
+            requests = [_request(self._kit, number) for number in range(start, min(many, start + _FILL))]
             queued |= {each.rollout_id for each in await self._stores[0].enqueue_many_rollouts(requests)}
 
         async def call(store: Any, _: int) -> None:
@@ -168,6 +168,10 @@ async def _rates(
     if scans:
         rates["health_scan"] = await measured.health_scan(many)
     return rates
+
+
+def _request(kit: Any, number: int) -> Any:
+    return kit.EnqueueRolloutRequest(input={"task": number}, config=kit.RolloutConfig(unresponsive_seconds=3600))
 
 
 def _span(kit: Any, rollout: Any, number: int) -> Any:

@@ -5,14 +5,10 @@ import socket
 from agentlightning import InMemoryLightningStore, LightningStoreClient, LightningStoreServer
 from agentlightning.types import EnqueueRolloutRequest, RolloutConfig, Span
 
-__all__ = ["Span", "new_client", "new_store", "request", "scanner", "serve"]
+__all__ = ["EnqueueRolloutRequest", "RolloutConfig", "Span", "new_client", "new_store", "scanner", "serve"]
 
 new_store = InMemoryLightningStore
 new_client = LightningStoreClient
-
-
-def request(number):
-    return EnqueueRolloutRequest(input={"task": number}, config=RolloutConfig(unresponsive_seconds=3600))
 
 
 def scanner(store):

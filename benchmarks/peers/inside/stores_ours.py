@@ -4,14 +4,10 @@ from lightning_store import InMemoryLightningStore, LightningStoreClient, Lightn
 from lightning_store.records import EnqueueRolloutRequest, RolloutConfig
 from lightning_store.spans import Span
 
-__all__ = ["Span", "new_client", "new_store", "request", "scanner", "serve"]
+__all__ = ["EnqueueRolloutRequest", "RolloutConfig", "Span", "new_client", "new_store", "scanner", "serve"]
 
 new_store = InMemoryLightningStore
 new_client = LightningStoreClient
-
-
-def request(number):
-    return EnqueueRolloutRequest(input={"task": number}, config=RolloutConfig(unresponsive_seconds=3600))
 
 
 def scanner(store):

@@ -192,10 +192,8 @@ def _grouped(spans: Sequence[Span], payloads: PayloadLimits) -> list[list[tuple[
     return list(groups.values())
 
 
-def _batched(group: _Batch) -> list[_Batch]:
+def _batched(group: _Batch) -> list[list[tuple[Span, int, bytes]]]:
     """Runs of spans that one script may take."""
-    if len(group) <= _CALL_SPANS and sum(len(payload) for _, _, payload in group) <= _CALL_BYTES:
-        return [group]
     batches: list[list[tuple[Span, int, bytes]]] = [[]]
     size = 0
     for item in group:
@@ -204,7 +202,7 @@ def _batched(group: _Batch) -> list[_Batch]:
             size = 0
         batches[-1].append(item)
         size += len(item[2])
-    return list(batches)
+    return batches
 
 
 def _span_batch(batch: _Batch) -> SpanBatch:
