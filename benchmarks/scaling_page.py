@@ -40,7 +40,7 @@ def _taken(growth: Growth, part: str) -> str:
 def _table(curve: Curve) -> str:
     """One row per line of the picture, medians only."""
     xs = sorted({x for panel in curve.panels for points in panel.lines.values() for x in points})
-    rows = [[curve.grows, *(f"{x:,g}" for x in xs)]]
+    rows = [[curve.grows, *(f"{x:,.0f}" for x in xs)]]
     for panel in curve.panels:
         for name, points in panel.lines.items():
             rows.append([f"{name}: {panel.unit}", *(_number(points[x].median) if x in points else "" for x in xs)])
