@@ -1,6 +1,8 @@
 """Fixtures for every test: a real Redis per worker process, a fresh namespace per test."""
 
 import secrets
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,10 @@ CLUSTER_FIXTURES = frozenset({"redis_cluster"})
 # Examples that wait for a server or a busy machine are not slow code.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
+
+# Shells start what runs in the background with Ctrl-C ignored, and so would all programs be that tests interrupt.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
