@@ -312,8 +312,7 @@ async def test_clients_follow_and_nothing_that_was_acknowledged_is_lost(group, o
 
 def scripts_run(server):
     """How many scripts a server has been sent since it was started; what is replicated to it are no scripts."""
-    with server.client(decode_responses=True) as client:
-        stats = client.info("commandstats")
+    stats = server.ask("INFO", "commandstats")
     return sum(stats[name]["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats)
 
 

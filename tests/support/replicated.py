@@ -99,15 +99,19 @@ class Server:
         os.kill(self.pid, signal.SIGCONT)
 
     def ask(self, *command: str) -> Any:
-        """The answer to a command, as text."""
-        with self.client(decode_responses=True) as client:
+        """The answer to a command, as text.
+
+        It is asked again if the connection is cut: each sentinel cuts those of a server that it turns into a replica.
+        """
+        again = Retry(NoBackoff(), SENTINELS, supported_errors=(redis.ConnectionError,))
+        with self.client(retry=again, decode_responses=True) as client:
             return client.execute_command(*command)
 
-    def client(self, **options: Any) -> "redis.Redis":
-        """A client that tries once; the caller closes it."""
+    def client(self, retry: Retry | None = None, **options: Any) -> "redis.Redis":
+        """A client that tries once, unless told otherwise; the caller closes it."""
         return redis.Redis(
             host="127.0.0.1", port=self.port, password=self.password, protocol=2, socket_timeout=10.0,
-            retry=Retry(NoBackoff(), 0), **self._options, **options,
+            retry=retry or Retry(NoBackoff(), 0), **self._options, **options,
         )  # fmt: skip
 
     def role(self) -> str:
