@@ -5,10 +5,12 @@ OpenTelemetry itself is not imported: objects are read by the names of their att
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeGuard, TypeVar, cast
 
-from lightning_store.spans import Event, Link, OtelResource, Span, SpanContext, TraceStatus
+from lightning_store.records import constructed
+from lightning_store.spans import Event, Link, OtelResource, Span, SpanContext, TraceStatus, checked_attribute
 
 ROLLOUT_ID: Final = "agentlightning.rollout_id"
 ATTEMPT_ID: Final = "agentlightning.attempt_id"
@@ -31,7 +33,7 @@ _PLAIN: Final[dict[type, Callable[[Any], Any]]] = {bool: bool, int: int, float: 
 Identity = tuple[str, str]
 """Rollout and attempt id."""
 
-ModelT = TypeVar("ModelT", Span, SpanContext, TraceStatus, Event, Link, OtelResource)
+ModelT = TypeVar("ModelT", SpanContext, TraceStatus, Event, Link, OtelResource)
 
 
 def identity_of(attributes: Mapping[str, Any] | None, resource: Mapping[str, Any] | None = None) -> Identity | None:
@@ -78,19 +80,20 @@ def span_from_opentelemetry(src: Any, rollout_id: str, attempt_id: str, sequence
         "resource": _resource(_field(src, "resource")),
     }
     is_live = hasattr(cast("type[object]", type(src)), "_readable_span")
-    return _build(Span, fields, src, _MACHINERY if is_live else frozenset())
+    taken = _MACHINERY | fields.keys() if is_live else fields
+    return Span.model_validate({**_extras(src, taken), **fields})
 
 
-def _build(model: type[ModelT], fields: dict[str, Any], src: Any, left_out: frozenset[str] = frozenset()) -> ModelT:
-    """The record with its own fields, and everything else found on `src` besides."""
-    taken = left_out | fields.keys()
-    return model.model_validate({**_extras(src, taken), **fields})
+def _part(model: type[ModelT], fields: dict[str, Any], src: Any) -> ModelT:
+    """A part of a span with its own fields, which are right by now, and everything else found on `src` besides."""
+    return constructed(model, fields, _extras(src, fields))
 
 
-def _extras(src: Any, taken: Iterable[str]) -> dict[str, Any]:
+def _extras(src: Any, taken: Container[str]) -> dict[str, Any]:
     """Instance attributes of an object as JSON, leading underscores stripped; a public name wins over a private one."""
-    found: dict[str, Any] = {}
-    for key, value in sorted(_own_attributes(src).items(), key=lambda item: item[0].startswith("_")):
+    own = _own_attributes(src)
+    found = {name: _json(value, ()) for name, value in own.items() if name[:1] != "_" and name not in taken}
+    for key, value in own.items():
         name = key.lstrip("_")
         if name not in taken and name not in found:
             found[name] = _json(value, ())
@@ -98,13 +101,15 @@ def _extras(src: Any, taken: Iterable[str]) -> dict[str, Any]:
 
 
 def _own_attributes(src: Any) -> dict[str, Any]:
-    slots = {
-        name: getattr(src, name)
-        for kind in type(src).__mro__
-        for name in _items(vars(kind).get("__slots__"))
-        if not name.startswith("__") and hasattr(src, name)
-    }
+    slots = {name: getattr(src, name) for name in _slots_of(type(src)) if hasattr(src, name)}
     return {**slots, **getattr(src, "__dict__", {})}
+
+
+@lru_cache(maxsize=100)
+def _slots_of(kind: type) -> tuple[str, ...]:
+    """Names that instances have room for, besides those of Python's own."""
+    names = (name for each in kind.__mro__ for name in _items(vars(each).get("__slots__")))
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 def _json(value: Any, above: tuple[int, ...]) -> Any:
@@ -139,14 +144,10 @@ def attribute_value(value: Any) -> Any:
     plain = _json(value, ())
     if plain is None:
         return ""
-    if isinstance(plain, str | bool | int | float) or (_is_sequence(plain) and _is_of_one_kind(plain)):
-        return cast("Any", plain)
-    return json.dumps(plain, ensure_ascii=False)
-
-
-def _is_of_one_kind(values: Collection[Any]) -> bool:
-    """Whether the record accepts the list: all text, or all numbers."""
-    return all(isinstance(value, str) for value in values) or all(isinstance(value, int | float) for value in values)
+    try:
+        return checked_attribute(plain)
+    except ValueError:  # a mapping, or a list of several kinds
+        return json.dumps(plain, ensure_ascii=False)
 
 
 def _context_of(src: Any) -> Any:
@@ -165,7 +166,7 @@ def _context(src: Any) -> SpanContext:
         "is_remote": _field(src, "is_remote") is True,
         "trace_state": {_text(key): _text(value) for key, value in _pairs(state)},
     }
-    return _build(SpanContext, fields, src)
+    return _part(SpanContext, fields, src)
 
 
 def _status(src: Any) -> TraceStatus:
@@ -173,10 +174,10 @@ def _status(src: Any) -> TraceStatus:
     name = _field(code, "name")
     description = _field(src, "description")
     fields = {
-        "status_code": name if isinstance(name, str) else _text(code) or "UNSET",
+        "status_code": _text(name if isinstance(name, str) else code) or "UNSET",
         "description": None if description is None else _text(description),
     }
-    return _build(TraceStatus, fields, src)
+    return _part(TraceStatus, fields, src)
 
 
 def _event(src: Any) -> Event:
@@ -185,7 +186,7 @@ def _event(src: Any) -> Event:
         "attributes": _attributes(_field(src, "attributes")),
         "timestamp": _seconds(_field(src, "timestamp")),
     }
-    return _build(Event, fields, src)
+    return _part(Event, fields, src)
 
 
 def _link(src: Any) -> Link:
@@ -193,12 +194,12 @@ def _link(src: Any) -> Link:
         "context": _context(_field(src, "context")),
         "attributes": _attributes(_field(src, "attributes")) or None,
     }
-    return _build(Link, fields, src)
+    return _part(Link, fields, src)
 
 
 def _resource(src: Any) -> OtelResource:
     fields = {"attributes": _attributes(_field(src, "attributes")), "schema_url": _text(_field(src, "schema_url"))}
-    return _build(OtelResource, fields, src)
+    return _part(OtelResource, fields, src)
 
 
 def _field(src: Any, name: str) -> Any:
@@ -243,7 +244,7 @@ def _hex(value: Any, digits: int) -> str:
 def _seconds(value: Any) -> float | None:
     if not isinstance(value, int | float) or not value or not math.isfinite(value):
         return None
-    return value / 1_000_000_000 if value > NANOSECONDS_ABOVE else float(value)
+    return float(value / 1_000_000_000 if value > NANOSECONDS_ABOVE else value)
 
 
 def _text(value: Any) -> str:

@@ -16,8 +16,12 @@ _SCALARS = (str, bool, int, float)
 _NUMBERS = (bool, int, float)
 
 
-def _attribute_value(value: Any) -> Any:
-    """Accept what OpenTelemetry allows as an attribute; numbers of several kinds in a list become the widest kind."""
+def checked_attribute(value: Any) -> Any:
+    """What OpenTelemetry allows as an attribute; numbers of several kinds in a list become the widest kind.
+
+    Raises:
+        ValueError: It allows nothing of the sort.
+    """
     if isinstance(value, _SCALARS):
         return value
     if isinstance(value, list | tuple):
@@ -35,7 +39,7 @@ def _attribute_value(value: Any) -> Any:
 
 
 AttributeValue: TypeAlias = Annotated[
-    str | bool | int | float | list[str] | list[bool] | list[int] | list[float], PlainValidator(_attribute_value)
+    str | bool | int | float | list[str] | list[bool] | list[int] | list[float], PlainValidator(checked_attribute)
 ]
 Attributes: TypeAlias = dict[str, AttributeValue]
 

@@ -184,8 +184,10 @@ JSON_VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON_VALUES, max_size=4), st.dictionaries(st.text(), JSON_VALUES, max_size=4))
 def test_any_json_on_the_object_survives_as_bytes(attributes, extras):
-    src = SimpleNamespace(attributes=attributes)
+    event = SimpleNamespace(attributes=attributes, timestamp=1, **{f"x{name}": value for name, value in extras.items()})
+    src = SimpleNamespace(attributes=attributes, events=[event], resource=event, links=[event], context=event)
     vars(src).update({f"x{name}": value for name, value in extras.items()})
     record = convert(src)
     assert record.model_extra == {f"x{name}": value for name, value in extras.items()}
     assert Span.model_validate(load_json(dump_json(record.model_dump()))) == record
+    assert Span.model_validate(record.model_dump()) == record, "parts are made without validation"
