@@ -101,7 +101,8 @@ def _extras(src: Any, taken: Container[str]) -> dict[str, Any]:
 
 
 def _own_attributes(src: Any) -> dict[str, Any]:
-    slots = {name: getattr(src, name) for name in _slots_of(type(src)) if hasattr(src, name)}
+    kind: Any = type(src)
+    slots = {name: getattr(src, name) for name in _slots_of(kind) if hasattr(src, name)}
     return {**slots, **getattr(src, "__dict__", {})}
 
 
