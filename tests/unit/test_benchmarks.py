@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns, percentile
-from benchmarks.peers.environments import NotMeasuredError, python_of, reason
+from benchmarks.measuring import Figure, Goal, NotMeasuredError, Part, Sample, check_once, in_turns, percentile
+from benchmarks.peers.environments import python_of, reason
 from benchmarks.peers.outcomes import outcome
 from benchmarks.peers.sides import Side, SideError
 from benchmarks.report import render_goals
