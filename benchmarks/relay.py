@@ -22,33 +22,43 @@ class Relay:
     Attributes:
         round_trips: A round trip begins when something is sent while no answer is awaited, and ends when all that was
             asked is answered.
-        commands: Commands that were sent.
     """
 
     def __init__(self, server: Address) -> None:
         self.round_trips = 0
-        self.commands = 0
         self._server = server
         self._awaited = 0
+        self._ways: set[asyncio.Future[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection until either side ends it."""
+        """Carry one connection until either side ends it, or `close` does."""
         their_reader, their_writer = await asyncio.open_connection(*self._server)
-        try:
-            up = asyncio.ensure_future(_pass_on(reader, their_writer, self._sent))
-            down = asyncio.ensure_future(_pass_on(their_reader, writer, self._answered))
-            _, pending = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-            for each in pending:
+        ways = {
+            asyncio.ensure_future(_pass_on(reader, their_writer, self._sent)),
+            asyncio.ensure_future(_pass_on(their_reader, writer, self._answered)),
+        }
+        self._ways |= ways
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for each in ways:
+            each.cancel()
+        await asyncio.wait(ways)
+        for end in (their_writer, writer):
+            end.close()
+            with suppress(ConnectionError):
+                await end.wait_closed()
+        self._ways -= ways
+
+    async def close(self) -> None:
+        """End all connections."""
+        while self._ways:
+            for each in self._ways:
                 each.cancel()
-        finally:
-            their_writer.close()
-            writer.close()
+            await asyncio.sleep(0)
 
     def _sent(self, count: int) -> None:
         if count and not self._awaited:
             self.round_trips += 1
         self._awaited += count
-        self.commands += count
 
     def _answered(self, count: int) -> None:
         self._awaited -= count
@@ -63,6 +73,7 @@ async def relay_to(server: Address) -> AsyncIterator[tuple[Relay, Address]]:
         yield relay, (HOST, listener.sockets[0].getsockname()[1])
     finally:
         listener.close()
+        await relay.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[int], None]) -> None:
