@@ -12,10 +12,9 @@ from typing import Final
 
 from benchmarks.address import PlainServer, plain_server
 from benchmarks.measuring import Figure, Goal, NotMeasuredError, Part, check_once, in_turns
-from benchmarks.setting import LEASE_SECONDS, Bench, Spent, fill
-from benchmarks.throughput import MANY_COROUTINES, rate_figures, timed_claims
+from benchmarks.setting import Bench, Spent, fill
+from benchmarks.throughput import MANY_COROUTINES, claim_call, rate_figures, timed_claims
 from lightning_store.backends.redis.keys import Keys
-from lightning_store.backends.redis.scripts import Settings, load_script
 
 PROGRAM: Final = "redis-benchmark"
 CONNECTIONS: Final = 50
@@ -71,19 +70,8 @@ async def _their_claims(bench: Bench, program: str, server: PlainServer, count: 
     """Let the program claim so many rollouts, one a call."""
     store = bench.store(_PART)
     put_in = await fill(store, count)
-    script = load_script("dequeue_many_rollouts", Settings())
-    await bench.bare.command("SCRIPT", "LOAD", script.text)
-    call = script.call(
-        meta=Keys(bench.namespace(_PART)).meta,
-        now="",
-        token=_UNIQUE,
-        call="",
-        worker_id="worker-1",
-        lease=repr(LEASE_SECONDS),
-        again="",
-        queue_count=1,
-        wanted=["default", f"at-{_UNIQUE}"],
-    )
+    call = claim_call(Keys(bench.namespace(_PART)).meta, _UNIQUE, f"at-{_UNIQUE}")
+    await bench.bare.command("SCRIPT", "LOAD", call.script.text)
     options = ["-c", CONNECTIONS, "-n", count, "-r", _MOST_RANDOM, "--csv"]
     command = [program, *_where(server), *map(str, options), *map(str, call.by_sha)]
     redis_before, client_before = await bench.redis_cpu(), _children_cpu()

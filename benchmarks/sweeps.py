@@ -51,8 +51,8 @@ async def measure_sweeps(bench: Bench) -> Part:
         "Health checks",
         "an EVALSHA of one ZRANGEBYSCORE on an index of the same size",
         f"{bench.sizes.active:,} active attempts, each with a lease. The server's time for one sweep is what it counts "
-        "for EVALSHA. Then further ones come due at once and are settled, and requeued, by `expire_attempts()` until "
-        "nothing is due.",
+        f"for EVALSHA; a sweep over {bench.sizes.few_active:,}, in the same turns, shows how little it grows. Then "
+        "further ones come due at once and are settled, and requeued, by `expire_attempts()` until nothing is due.",
         [
             Figure("a sweep with none due, server time", "µs", among_many, look, Goal("store", 1000)),
             Figure(f"... beside a sweep over {bench.sizes.few_active:,}", "µs", among_many, among_few),

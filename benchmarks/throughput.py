@@ -206,30 +206,34 @@ async def _declared(bench: Bench, keys: int) -> Spent:
     names = Keys(bench.namespace("declared"))
     store = bench.store("declared")
     put_in = await fill(store, bench.sizes.calls)
-    script = load_script("dequeue_many_rollouts", Settings())
     got: list[str] = []
 
     async def claim(number: int) -> None:
         # Built anew for each call, as a store would have to.
         more = [names.control("rollout", f"ro-{number:012x}{kind:012x}") for kind in range(keys - 1)]
-        call = script.call(
-            meta=names.meta,
-            now="",
-            token=store.ids.token(),
-            call="",
-            worker_id="worker-1",
-            lease=repr(LEASE_SECONDS),
-            again="",
-            queue_count=1,
-            wanted=["default", store.ids.attempt_id()],
-        )
+        call = claim_call(names.meta, store.ids.token(), store.ids.attempt_id())
         _, meta, *arguments = call.tail
-        reply = await bench.bare.run(Call(script, (keys, meta, *more, *arguments)))
+        reply = await bench.bare.run(Call(call.script, (keys, meta, *more, *arguments)))
         got.append(reply[2][0][0].decode())
 
     spent = await bench.timed(len(put_in), claim)
     check_once(put_in, got)
     return spent
+
+
+def claim_call(meta: str, token: str, attempt_id: str) -> Call:
+    """A claim of one rollout as a store sends it."""
+    return load_script("dequeue_many_rollouts", Settings()).call(
+        meta=meta,
+        now="",
+        token=token,
+        call="",
+        worker_id="worker-1",
+        lease=repr(LEASE_SECONDS),
+        again="",
+        queue_count=1,
+        wanted=["default", attempt_id],
+    )
 
 
 def rate_figures(
