@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from benchmarks.crowd import measure_crowd
+from benchmarks.lives import measure_lives
 from benchmarks.measuring import FULL, QUICK, SMOKE, Part
 from benchmarks.memory import measure_memory
 from benchmarks.pages import measure_pages
@@ -14,7 +16,9 @@ from benchmarks.peers.agent_lightning import measure_agent_lightning
 from benchmarks.peers.environments import PEERS
 from benchmarks.peers.queues import measure_queues
 from benchmarks.pickup import measure_pickup
+from benchmarks.redis_benchmark import measure_redis_benchmark
 from benchmarks.report import render
+from benchmarks.round_trips import measure_round_trips
 from benchmarks.setting import Bench, server_at
 from benchmarks.starting import measure_starting
 from benchmarks.sweeps import measure_sweeps
@@ -22,7 +26,6 @@ from benchmarks.throughput import (
     measure_claims,
     measure_declared_keys,
     measure_enqueues,
-    measure_lives,
     measure_spans,
 )
 from benchmarks.waits import measure_waits
@@ -31,13 +34,16 @@ RESULTS = Path(__file__).parent / "results.md"
 
 PARTS: dict[str, Callable[[Bench], Awaitable[Part | Sequence[Part]]]] = {
     "claims": measure_claims,
+    "redis-benchmark": measure_redis_benchmark,
     "pickup": measure_pickup,
+    "crowd": measure_crowd,
     "memory": measure_memory,
     "pages": measure_pages,
     "sweeps": measure_sweeps,
     "enqueues": measure_enqueues,
     "spans": measure_spans,
     "lives": measure_lives,
+    "round-trips": measure_round_trips,
     "waits": measure_waits,
     "starting": measure_starting,
     "declared-keys": measure_declared_keys,

@@ -22,9 +22,12 @@ class Sizes:
         rollouts: Rollouts whose memory is measured.
         few: Rollouts in the small namespace that pages are read from.
         many: Rollouts in the large one.
-        active: Active attempts that a sweep has to pass over.
+        few_active: Active attempts that a sweep has to pass over where they are few.
+        active: The same where they are many.
         due: Attempts that come due at once.
         waited: Rollouts that are waited for at once.
+        claimers: Coroutines that wait for work at once.
+        idle_seconds: For how long an idle runner is watched.
         peer_rounds: Counted rounds beside peers.
         peer_seconds: For about so long a peer has jobs in each round.
         peer_pickups: Pickups per round beside peers.
@@ -39,9 +42,12 @@ class Sizes:
     rollouts: int = 20_000
     few: int = 1_000
     many: int = 1_000_000
+    few_active: int = 10_000
     active: int = 100_000
     due: int = 1_000
     waited: int = 10_000
+    claimers: int = 10_000
+    idle_seconds: float = 20.0
     peer_rounds: int = 5
     peer_seconds: float = 0.8
     peer_pickups: int = 50
@@ -59,15 +65,22 @@ SMOKE = Sizes(
     rollouts=200,
     few=60,
     many=300,
+    few_active=20,
     active=100,
     due=20,
     waited=40,
+    claimers=40,
+    idle_seconds=1.0,
     peer_rounds=1,
     peer_seconds=0.02,
     peer_pickups=3,
     peer_calls=40,
     peer_many=40,
 )
+
+
+class NotMeasuredError(Exception):
+    """Something cannot be measured here; says why."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def _figures(
 
 async def _pickups(bench: Bench, runner: Connection, give: Give) -> list[float]:
     """Give work to a runner that waits, so many times; the seconds that each pickup took."""
-    others = await _blocked(bench)
+    others = await bench.blocked_clients()
     runner.send(bench.sizes.pickups)
     put_in: list[str] = []
     came_out: list[str] = []
@@ -122,10 +122,6 @@ async def _until_waiting(bench: Bench, others: int) -> None:
     The while makes all three processes idle, as they are when work is rare; the server has long answered the last
     question by then.
     """
-    while await _blocked(bench) <= others:  # noqa: ASYNC110 - the server tells nobody
+    while await bench.blocked_clients() <= others:  # noqa: ASYNC110 - the server tells nobody
         await asyncio.sleep(0.0005)
     await asyncio.sleep(random.uniform(0.01, 0.03))  # noqa: S311 - no secret
-
-
-async def _blocked(bench: Bench) -> int:
-    return int((await bench.info("clients"))["blocked_clients"])

@@ -23,6 +23,7 @@ LEASE_SECONDS = 3600.0
 """Longer than any run, so that nothing comes due by itself."""
 
 _FILL_BULK = 500
+_FROM_STORES = ("evalsha", "eval", "blpop")
 
 
 @contextmanager
@@ -102,9 +103,9 @@ class Bench:
         """A key for a limit; it goes with the part."""
         return Keys(self.namespace(part)).control(f"bare-{kind}")
 
-    def store(self, part: str, **options: Any) -> RedisLightningStore:
-        """A store of a part, closed and cleared with it."""
-        store = RedisLightningStore(self.url, namespace=self.namespace(part), **options)
+    def store(self, part: str, *, url: str | None = None, **options: Any) -> RedisLightningStore:
+        """A store of a part, closed and cleared with it; `url` is another way to the same server."""
+        store = RedisLightningStore(url or self.url, namespace=self.namespace(part), **options)
         self._stores.append(store)
         return store
 
@@ -148,6 +149,16 @@ class Bench:
         fields = dict(pair.split("=") for pair in line.split(","))
         return int(fields["calls"]), int(fields["usec"]) / 1e6
 
+    async def client_commands(self) -> int:
+        """How many commands the server has had from stores: the ones that wait, and scripts, not what these call."""
+        stats = await self.info("commandstats")
+        lines = [stats.get(f"cmdstat_{name}", "calls=0,") for name in _FROM_STORES]
+        return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in lines)
+
+    async def blocked_clients(self) -> int:
+        """How many connections wait in a blocking command."""
+        return int((await self.info("clients"))["blocked_clients"])
+
     async def timed(self, count: int, step: Callable[[int], Awaitable[object]], *, coroutines: int = 1) -> Spent:
         """Call `step` with 0, 1, ... `count` - 1 from so many coroutines."""
         numbers = iter(range(count))
@@ -175,13 +186,12 @@ def task(number: int) -> dict[str, Any]:
     return {**head, "prompt": prompt}
 
 
-async def fill(store: RedisLightningStore, count: int, **options: Any) -> list[str]:
-    """Enqueue tasks 0, 1, ... in bulks; the ids in order."""
+async def fill(store: RedisLightningStore, count: int, *, bulk: int = _FILL_BULK, **options: Any) -> list[str]:
+    """Enqueue tasks 0, 1, ... so many a call; the ids in order."""
     ids: list[str] = []
-    for start in range(0, count, _FILL_BULK):
+    for start in range(0, count, bulk):
         requests = [
-            EnqueueRolloutRequest(input=task(number), **options)
-            for number in range(start, min(count, start + _FILL_BULK))
+            EnqueueRolloutRequest(input=task(number), **options) for number in range(start, min(count, start + bulk))
         ]
         ids += [rollout.rollout_id for rollout in await store.enqueue_many_rollouts(requests)]
     return ids

@@ -11,6 +11,7 @@ from lightning_store.backends.redis.store import RedisLightningStore
 from lightning_store.records import RolloutConfig
 
 _PART = "sweeps"
+_FEW = "sweeps-few"
 _CALLS = 100
 _CLAIM_BULK = 1000
 _SHORT_LEASE_SECONDS = 5.0
@@ -30,12 +31,17 @@ class _SteppedClock:
 async def measure_sweeps(bench: Bench) -> Part:
     """Server time per sweep with nothing due, and the time to settle many at once."""
     clock = _SteppedClock()
-    store = bench.store(_PART, clock=clock)
-    await fill(store, bench.sizes.active)
-    await _claim(store, bench.sizes.active, LEASE_SECONDS)
+    few, store = (bench.store(part, clock=clock) for part in (_FEW, _PART))
+    for each, count in ((few, bench.sizes.few_active), (store, bench.sizes.active)):
+        await fill(each, count)
+        await _claim(each, count, LEASE_SECONDS)
     idle = await in_turns(
-        bench.sizes.rounds, store=lambda: _sweep_micros(bench, store), limit=lambda: _look_micros(bench)
+        bench.sizes.rounds,
+        store=lambda: _sweep_micros(bench, store, bench.sizes.active),
+        limit=lambda: _look_micros(bench),
+        few=lambda: _sweep_micros(bench, few, bench.sizes.few_active),
     )
+    among_many, look, among_few = (Sample(tuple(idle[who])) for who in ("store", "limit", "few"))
     # Requeued rollouts are claimed again in the next round.
     config = RolloutConfig(max_attempts=100, retry_condition=["unresponsive"])
     due = await fill(store, bench.sizes.due, config=config)
@@ -45,16 +51,11 @@ async def measure_sweeps(bench: Bench) -> Part:
         "Health checks",
         "an EVALSHA of one ZRANGEBYSCORE on an index of the same size",
         f"{bench.sizes.active:,} active attempts, each with a lease. The server's time for one sweep is what it counts "
-        "for EVALSHA. Then further ones come due at once and are settled, and requeued, by `expire_attempts()` until "
-        "nothing is due.",
+        f"for EVALSHA; a sweep over {bench.sizes.few_active:,}, in the same turns, shows how little it grows. Then "
+        "further ones come due at once and are settled, and requeued, by `expire_attempts()` until nothing is due.",
         [
-            Figure(
-                "a sweep with none due, server time",
-                "µs",
-                Sample(tuple(idle["store"])),
-                Sample(tuple(idle["limit"])),
-                Goal("store", 1000),
-            ),
+            Figure("a sweep with none due, server time", "µs", among_many, look, Goal("store", 1000)),
+            Figure(f"... beside a sweep over {bench.sizes.few_active:,}", "µs", among_many, among_few),
             Figure(f"{bench.sizes.due:,} due at once, settled in", "ms", wall, goal=Goal("store", 1000)),
             Figure("... the server is busy at a time for", "ms", longest),
         ],
@@ -80,14 +81,14 @@ async def _script_micros(bench: Bench, call: Callable[[], Awaitable[object]]) ->
     return 1e6 * (seconds - seconds_before) / (calls - calls_before)
 
 
-async def _sweep_micros(bench: Bench, store: RedisLightningStore) -> float:
+async def _sweep_micros(bench: Bench, store: RedisLightningStore, active: int) -> float:
     async def sweep() -> None:
         report = await store.expire_attempts()
         assert not report.transitions
         assert not report.more
 
     micros = await _script_micros(bench, sweep)
-    assert (await store.statistics())["rollouts_by_status"]["preparing"] == bench.sizes.active
+    assert (await store.statistics())["rollouts_by_status"]["preparing"] == active
     return micros
 
 

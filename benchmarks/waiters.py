@@ -107,16 +107,10 @@ class Idle:
 
 async def _idle(bench: Bench, seconds: float) -> Idle:
     """Watch for so long. A waiting runner sends a blocking pop and a claim."""
-    processor, commands, before = await bench.redis_cpu(), await _commands(bench), time.perf_counter()
+    processor, commands, before = await bench.redis_cpu(), await bench.client_commands(), time.perf_counter()
     await asyncio.sleep(seconds)
     took = time.perf_counter() - before
-    return Idle((await bench.redis_cpu() - processor) / took, (await _commands(bench) - commands) / took)
-
-
-async def _commands(bench: Bench) -> int:
-    stats = await bench.info("commandstats")
-    lines = [stats.get(f"cmdstat_{name}", "calls=0,") for name in ("evalsha", "blpop")]
-    return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in lines)
+    return Idle((await bench.redis_cpu() - processor) / took, (await bench.client_commands() - commands) / took)
 
 
 async def _pickups(
@@ -139,5 +133,5 @@ async def _pickups(
 
 
 async def _until_waiting(bench: Bench, number: int) -> None:
-    while int((await bench.info("clients"))["blocked_clients"]) < _SHARE * number:  # noqa: ASYNC110 - nobody tells
+    while await bench.blocked_clients() < _SHARE * number:  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.05)

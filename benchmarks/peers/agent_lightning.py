@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import Figure, Goal, Part, Sample, in_turns
-from benchmarks.peers.environments import AGENT_LIGHTNING, NotMeasuredError, python_of, version_of
+from benchmarks.measuring import Figure, Goal, NotMeasuredError, Part, Sample, in_turns
+from benchmarks.peers.environments import AGENT_LIGHTNING, python_of, version_of
 from benchmarks.peers.sides import Side, SideError
 from benchmarks.setting import Bench
 

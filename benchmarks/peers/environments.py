@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.measuring import NotMeasuredError
+
 FOLDER: Final = Path(__file__).parents[1] / ".venvs"
 _MADE: Final = "made-of.txt"
 _SECONDS: Final = 1800
@@ -47,10 +49,6 @@ PEERS: Final = {
     # Later exporters have no module any more that 0.3.0 imports.
     AGENT_LIGHTNING: Peer("agentlightning", ("agentlightning==0.3.0", "opentelemetry-exporter-otlp<1.45")),
 }
-
-
-class NotMeasuredError(Exception):
-    """A peer cannot be measured here; says why."""
 
 
 def python_of(name: str, folder: Path = FOLDER) -> Path:

@@ -7,8 +7,8 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
-from benchmarks.measuring import Figure, Goal, Part, Sample, in_turns, percentile
-from benchmarks.peers.environments import QUEUES, NotMeasuredError, python_of, version_of
+from benchmarks.measuring import Figure, Goal, NotMeasuredError, Part, Sample, in_turns, percentile
+from benchmarks.peers.environments import QUEUES, python_of, version_of
 from benchmarks.peers.outcomes import Outcome
 from benchmarks.peers.rounds import Contender, run_round
 from benchmarks.peers.sides import SideError

@@ -1,14 +1,18 @@
 """What the benchmarks make of their measurements."""
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.measuring import Figure, Goal, Part, Sample, check_once, in_turns, percentile
-from benchmarks.peers.environments import NotMeasuredError, python_of, reason
+from benchmarks.address import moved, plain_server
+from benchmarks.measuring import Figure, Goal, NotMeasuredError, Part, Sample, check_once, in_turns, percentile
+from benchmarks.peers.environments import python_of, reason
 from benchmarks.peers.outcomes import outcome
 from benchmarks.peers.sides import Side, SideError
+from benchmarks.redis_benchmark import rate_of
+from benchmarks.relay import HOST, relay_to
 from benchmarks.report import render_goals
 
 
@@ -139,3 +143,55 @@ def test_a_process_that_cannot_do_what_it_is_asked_says_why(tmp_path: Path):
         pytest.raises(SideError, match="with_nobody feed did not answer: ModuleNotFoundError"),
     ):
         side.ask("jobs", 1)
+
+
+def test_the_rate_that_redis_benchmark_tells_is_read():
+    page = '"test","rps","avg_latency_ms"\n"EVALSHA 0a 1 {ls:a}:meta","9345.79","0.301"\n'
+
+    assert rate_of(page) == 9345.79
+    with pytest.raises(NotMeasuredError, match="no rate"):
+        rate_of("")
+
+
+def test_a_plain_server_is_read_from_its_url_and_can_be_moved():
+    url = "redis://me:p%40ss@example:7000/2"
+
+    server = plain_server(url)
+
+    assert (server.address, server.username, server.password, server.database) == (("example", 7000), "me", "p@ss", 2)
+    assert "p@ss" not in repr(server)
+    assert moved(url, ("127.0.0.1", 1)) == "redis://me:p%40ss@127.0.0.1:1/2"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["rediss://host:1", "unix:///run/redis.sock", "redis+sentinel://host:1/name", "redis+cluster://host:1,other:2"],
+)
+def test_what_other_programs_do_not_reach_the_same_way_is_told(url: str):
+    with pytest.raises(NotMeasuredError, match="plain TCP"):
+        plain_server(url)
+
+
+async def test_commands_that_are_sent_together_are_one_round_trip():
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for count in (2, 1):
+            await reader.readexactly(count * len(ping))
+            writer.write(b"+PONG\r\n" * count)
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
+    ping = b"*1\r\n$4\r\nPING\r\n"
+    server = await asyncio.start_server(answer, HOST, 0)
+    async with server, relay_to(server.sockets[0].getsockname()[:2]) as (relay, address):
+        reader, writer = await asyncio.open_connection(*address)
+        for count in (2, 1):
+            writer.write(ping * count)
+            assert await reader.readexactly(7 * count) == b"+PONG\r\n" * count
+        writer.close()
+        await writer.wait_closed()
+        await ended.wait()
+
+    assert relay.round_trips == 2
