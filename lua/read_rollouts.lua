@@ -1,11 +1,11 @@
 --[[
-Read rollouts with their latest attempts, each settled first if its deadline is due.
+Read rollouts with their latest attempts, as they are when what is due has been settled.
 KEYS[1] meta            meta hash of the namespace
 ARGV[1] now             seconds since the epoch as text; "" reads the server's clock
-ARGV[2] which           "finished" = only those, "unfinished" = only whether they are that, "" = all
+ARGV[2] which           "finished" = only those, "" = all
 ARGV[3..] rollout_ids   the rollouts
-Returns per id the rollout, see shared/replies.lua; "" when it is unknown. When only some are asked for: 0 for
-unfinished ones, and for finished ones "" unless they are asked for.
+Returns per id the rollout, see shared/replies.lua; "" when it is unknown, 0 when only finished ones are asked for and
+it is not.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include clock
@@ -19,15 +19,18 @@ local failure = open(given, "read")
 if failure then
   return failure
 end
+local is_more_due = settle_due(SETTLE_FEW)
 local replies = {}
 for i = 3, #rollout_ids do
   local id = rollout_ids[i]
-  settle_if_due(id)
+  if is_more_due then
+    settle_if_due(id)
+  end
   local status = which ~= "" and redis.call("HGET", key("rollout", id), "status")
   if status and not FINISHED[status] then
     replies[#replies + 1] = 0
   else
-    replies[#replies + 1] = which == "unfinished" and "" or rollout_reply(id)
+    replies[#replies + 1] = rollout_reply(id)
   end
 end
 return replies

@@ -21,6 +21,7 @@ Errors: ROLLOUT_NOT_FOUND, SCHEMA_MISMATCH.
 --@include repeats
 --@include replies
 --@include rollouts
+--@include status
 local given, token, rollout_id, status, task, metadata = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local changes = ARGV
 local failure = open(given, "always")
@@ -37,6 +38,9 @@ if not rollout then
   return redis.error_reply("ROLLOUT_NOT_FOUND Item " .. rollout_id .. " does not exist")
 elseif answer then
   return rollout_reply(rollout_id)
+end
+if FINISHED[rollout.status] then
+  redis.call("HINCRBY", META, "amended", 1)
 end
 for i = 7, #changes, 2 do
   change(rollout, changes[i], changes[i + 1] ~= "" and changes[i + 1] or nil)

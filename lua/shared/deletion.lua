@@ -45,6 +45,7 @@ local function delete_rollout(rollout, attempt_ids)
   if rollout.group then
     redis.call("ZREM", key("group", rollout.group), id)
   end
+  redis.call("HINCRBY", META, "amended", 1)
   redis.call("HINCRBY", key("stats"), "attempts", 0 - #attempt_ids) -- a negated 0 would be sent as -0, and refused
   redis.call("HINCRBY", key("stats"), "spans", 0 - tonumber(rollout.stored or "0"))
   redis.call("DEL", key("rollout", id), key("task", id), key("metadata", id), key("attempts", id))

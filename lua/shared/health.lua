@@ -21,11 +21,10 @@ local function settle_due(limit, spared, extra)
   if #due == 0 then
     return false
   end
-  --@include settling
   local settled = 0
   for _, id in ipairs(due) do
     if settled < limit and not (spared and spared[id]) then
-      settle(id)
+      settle_if_due(id)
       settled = settled + 1
     end
   end

@@ -22,6 +22,8 @@ local function move(rollout, status, delay)
   local was = rollout.status
   if QUEUED[was] and not QUEUED[status] then
     leave_queue(rollout)
+  elseif FINISHED[was] then
+    redis.call("HINCRBY", META, "amended", 1)
   end
   if was ~= status then
     redis.call("ZREM", key("status", was), rollout.id)

@@ -97,6 +97,27 @@ async def test_deadline_answers_what_there_is(live_store):
     assert 0.09 <= seconds < 0.1 + AT_ONCE
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda store, name: store.update_rollout(name, metadata={"seen": True}), [{"seen": True}, None]),
+        (lambda store, name: store.delete_rollouts([name]), [None]),
+    ],
+    ids=["changed", "deleted"],
+)
+async def test_what_finished_early_is_answered_as_it_is_at_the_end(live_store, change, expected):
+    first, second = await make_rollouts(live_store, 2)
+    task = await waiting(live_store, [first, second])
+    await finish(live_store, first)
+    await asyncio.sleep(0.1)  # by now a wait that reads ahead has read it
+
+    await change(live_store, first)
+    await finish(live_store, second)
+    result = await asyncio.wait_for(task, 10)
+
+    assert [rollout.metadata or None for rollout in result] == expected
+
+
 async def test_unknown_ids_are_left_out_and_not_waited_for(live_store):
     first = (await make_rollouts(live_store, 1))[0]
     await finish(live_store, first)

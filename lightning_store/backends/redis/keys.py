@@ -21,7 +21,8 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "meta": (
         "hash",
         "`schema`; `now`, the last time of a script; `resumed`, the end of the last outage; `number`, the last creation"
-        " number; `resources`, id of the latest snapshot; `evicted`, the completion up to which spans were evicted",
+        " number; `resources`, id of the latest snapshot; `evicted`, the completion up to which spans were evicted;"
+        " `amended`, how often finished rollouts were changed, reopened or deleted",
     ),
     "queue:<name>": ("list", "ids of queued rollouts, oldest at the head; may hold void entries"),
     "wake:<name>": ("list", "wake-up tokens for waiting dequeues: at most one per live entry, or one for delayed ones"),

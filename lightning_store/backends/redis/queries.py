@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from lightning_store import query
@@ -221,39 +221,58 @@ class QueryOperations(RedisCore):
         asked = check_ids(rollout_ids, "rollout_ids")
         seconds = math.inf if timeout is None else check_timeout(timeout)
         ids = names_only(list(dict.fromkeys(asked)))
-        if seconds > 0:
-            await self._wait_until_finished(ids, seconds)
-        replies = await self._rollout_replies(ids, "finished")
-        finished = {
-            id: codec.rollout(reply, with_attempt=False)
-            for id, reply in zip(ids, replies, strict=True)
-            if reply and reply != _UNFINISHED
-        }
+        finished = await self._finished_within(ids, seconds) if seconds > 0 else (await self._read_finished(ids))[0]
         return [finished[id] for id in asked if id in finished]
 
-    async def _wait_until_finished(self, ids: Sequence[str], seconds: float) -> None:
+    async def _finished_within(self, ids: Sequence[str], seconds: float) -> dict[str, Rollout]:
+        """Those that are finished when all are, or when the time is over.
+
+        Each is read as soon as it has finished, so that little is left to do after the last one. If any was changed or
+        deleted since, which is rare, all are read again.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        pending = await self._unfinished(ids)
+        amendments = await self._amendments()
+        finished, pending = await self._read_finished(ids)
         if not pending:
-            return
+            return finished
         feed = self._feed()
-        watcher = await feed.join()  # before the second look, so that nothing is missed in between
+        watcher = await feed.join()
+        watcher.look_again()  # something may have finished before
         try:
-            pending = await self._unfinished(pending)
             while pending and await watcher.wait(until - loop.time()):
-                if watcher.recheck:
-                    watcher.recheck = False
-                    pending = await self._unfinished(pending)
-                pending = [id for id in pending if id not in watcher.finished]
+                looks_at_all, watcher.recheck = watcher.recheck, False
+                news = list(pending) if looks_at_all else list(watcher.finished & pending.keys())
                 watcher.finished.clear()
+                found, unfinished = await self._read_finished(news)
+                finished |= found
+                for id in news:
+                    if not looks_at_all or id not in unfinished:
+                        del pending[id]
         finally:
             feed.leave(watcher)
+        if pending:
+            finished |= (await self._read_finished(pending))[0]
+        if await self._amendments() != amendments:
+            finished, _ = await self._read_finished(ids)
+        return finished
 
-    async def _unfinished(self, ids: Sequence[str]) -> list[str]:
-        """Those of the rollouts that exist and are not finished."""
-        replies = await self._rollout_replies(ids, "unfinished")
-        return [id for id, reply in zip(ids, replies, strict=True) if reply == _UNFINISHED]
+    async def _read_finished(self, ids: Collection[str]) -> tuple[dict[str, Rollout], dict[str, None]]:
+        """Those that are finished, and the ids of those that are not; unknown ones are neither."""
+        replies = await self._rollout_replies(list(ids), "finished")
+        finished: dict[str, Rollout] = {}
+        pending: dict[str, None] = {}
+        for id, reply in zip(ids, replies, strict=True):
+            if reply == _UNFINISHED:
+                pending[id] = None
+            elif reply:
+                finished[id] = codec.rollout(reply, with_attempt=False)
+        return finished, pending
+
+    async def _amendments(self) -> bytes | None:
+        """A number that changes when a finished rollout is changed, reopened or deleted."""
+        number: bytes | None = await self._connections.command("HGET", self._keys.meta, "amended")
+        return number
 
     def _feed(self) -> CompletionFeed:
         state = self._loops.get()
