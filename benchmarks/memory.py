@@ -18,7 +18,7 @@ _CLAIM_BULK = 500
 _SAMPLED = 200
 _LOOKED_AT = 20_000
 _OF_QUEUED = ("rollout", "task"), ("rollouts", "status:queuing", "queue:default", "wake:default")
-_OF_FINISHED = ("rollout", "task", "attempt", "attempts"), ("rollouts", "status:succeeded", "completed")
+_OF_FINISHED = ("rollout", "task", "attempt"), ("rollouts", "status:succeeded", "completed")
 
 
 async def measure_memory(bench: Bench) -> Part:

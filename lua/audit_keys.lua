@@ -9,6 +9,7 @@ ARGV[4..] items         per key its kind, id, and type; "" for the type when the
 Returns findings, see shared/findings.lua.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include audit_listed
 --@include clock
 --@include findings
 --@include keys
@@ -23,16 +24,6 @@ end
 begin_findings(repair, token)
 
 local OF_ROLLOUT = { task = true, metadata = true, attempts = true, spans = true, spanids = true }
-
-local function check_listed(name, rollout_id, attempt_id)
-  if redis.call("LPOS", key("attempts", rollout_id), attempt_id) then
-    return
-  end
-  local number = tonumber(redis.call("HGET", name, "number") or "")
-  local is_next = number == redis.call("LLEN", key("attempts", rollout_id)) + 1
-  find("attempts", rollout_id .. ":" .. attempt_id, "is missing from the list of attempts of its rollout",
-    is_next and function() redis.call("RPUSH", key("attempts", rollout_id), attempt_id) end or nil)
-end
 
 local function check_key(name, kind, id)
   local rollout_id, attempt_id = string.match(id, "^([^:]+):(.+)$")

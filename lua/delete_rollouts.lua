@@ -9,10 +9,10 @@ ARGV[3..] items         per rollout: its id, prefix of the sets of its span ids,
 Returns the ids of those that were removed, in the order given.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include attempt_lists
 --@include clock
 --@include deletion
 --@include health
---@include keys
 --@include repeats
 --@include rollouts
 --@include span_removal
@@ -36,7 +36,7 @@ settle_due(SETTLE_FEW)
 for i = 3, #items, 3 do
   local rollout = read_rollout(items[i])
   if is_deletable(rollout, items[i + 2]) then
-    local attempt_ids = redis.call("LRANGE", key("attempts", rollout.id), 0, -1)
+    local attempt_ids = ids_of_attempts(rollout.id, rollout.latest)
     local stream = spans[2 + (i - 3) / 3]
     if stream then
       remove_spans(stream, items[i + 1], attempt_ids)

@@ -10,6 +10,7 @@ Returns {last, rollouts}: the last completion that was looked at, "" when there 
 be dropped {rollout_id, 1 if this call has marked it, attempt_ids}.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include attempt_lists
 --@include clock
 --@include cursors
 --@include finishes
@@ -35,7 +36,7 @@ local function evict(rollout)
   local marked = rollout.stored ~= nil
   -- On a Cluster, attempts that are not marked may have spans that do not count yet.
   local last = marked and -1 or tonumber(rollout.evicted) - 1
-  local attempts = redis.call("LRANGE", key("attempts", rollout.id), 0, last)
+  local attempts = ids_of_attempts(rollout.id, rollout.latest, last)
   if marked then
     redis.call("HINCRBY", key("stats"), "spans", "-" .. rollout.stored)
     change(rollout, "stored", nil)

@@ -6,6 +6,7 @@ ARGV[2] rollout_id      the rollout
 Returns its attempts by number, see shared/replies.lua; an empty list when it has none or is unknown.
 Errors: SCHEMA_MISMATCH.
 ]]
+--@include attempt_lists
 --@include clock
 --@include health
 --@include keys
@@ -17,7 +18,8 @@ if failure then
 end
 settle_if_due(rollout_id)
 local replies = {}
-for i, id in ipairs(redis.call("LRANGE", key("attempts", rollout_id), 0, -1)) do
+local latest = redis.call("HGET", key("rollout", rollout_id), "latest")
+for i, id in ipairs(ids_of_attempts(rollout_id, latest)) do
   replies[i] = attempt_reply(rollout_id, id)
 end
 return replies

@@ -5,6 +5,7 @@ ARGV[1..] items         per rollout: its id, and the completion that must be its
 Returns per rollout {number, attempt_ids}: its creation number and the ids of its attempts; {} when it has to stay.
 Errors: none.
 ]]
+--@include attempt_lists
 --@include deletion
 --@include keys
 --@include rollouts
@@ -14,6 +15,6 @@ local found = {}
 for i = 1, #items, 2 do
   local rollout = read_rollout(items[i])
   local goes = is_deletable(rollout, items[i + 1])
-  found[#found + 1] = goes and { rollout.number, redis.call("LRANGE", key("attempts", rollout.id), 0, -1) } or {}
+  found[#found + 1] = goes and { rollout.number, ids_of_attempts(rollout.id, rollout.latest) } or {}
 end
 return found

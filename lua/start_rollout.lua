@@ -36,7 +36,7 @@ elseif item.deleted then
 end
 
 if exists then
-  if redis.call("EXISTS", key("attempts", item.id)) == 0 then
+  if not redis.call("HGET", key("rollout", item.id), "latest") then
     return redis.error_reply("INVALID_REQUEST rollout_id: " .. item.id .. " is queued; expected a new id")
   end
   local started = redis.call("EXISTS", key("attempt", item.id .. ":" .. attempt_id)) == 1

@@ -1,3 +1,4 @@
+--@include attempt_lists
 --@include clock
 --@include deadlines
 --@include keys
@@ -21,7 +22,7 @@ end
 local function begin_attempt(rollout, id, worker_id, lease)
   local attempt = fresh(key("attempt", rollout.id .. ":" .. id), {
     id = id,
-    number = tostring(redis.call("RPUSH", key("attempts", rollout.id), id)),
+    number = tostring(rollout.latest and list_attempt(rollout.id, rollout.latest, id) or 1),
     status = NEW_ATTEMPT,
     start = now_text,
     worker = worker_id ~= "" and worker_id or nil,

@@ -2,7 +2,8 @@
 --@include records
 --@include status
 -- The record of one attempt.
-local function check_attempt(name, attempt, number)
+--   is_listed  whether a list tells its number; if not, it may be the list that was lost
+local function check_attempt(name, attempt, number, is_listed)
   local function mend(field, value)
     return function()
       change(attempt, field, value)
@@ -15,7 +16,7 @@ local function check_attempt(name, attempt, number)
   end
   if tonumber(attempt.number or "") ~= number then
     find("attempts", name, "is number " .. (attempt.number or "none") .. ", its place is " .. number,
-      mend("number", tostring(number)))
+      is_listed and mend("number", tostring(number)) or nil)
   end
   local lives = LIVE[attempt.status]
   if lives and attempt.cause then

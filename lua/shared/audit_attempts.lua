@@ -1,3 +1,4 @@
+--@include attempt_lists
 --@include attempts
 --@include audit_attempt
 --@include findings
@@ -6,13 +7,14 @@
 -- The attempts of a rollout: listed in order, the last one known as the latest, and those that do not count counted.
 local function check_attempts(rollout)
   local id = rollout.id
-  local ids, last, uncounted, losses = redis.call("LRANGE", key("attempts", id), 0, -1), nil, 0, 0
+  local ids, last, uncounted, losses = ids_of_attempts(id, rollout.latest), nil, 0, 0
+  local is_listed = redis.call("EXISTS", key("attempts", id)) == 1
   for number, attempt_id in ipairs(ids) do
     local attempt = read_attempt(rollout, attempt_id)
     if not attempt then
-      find("attempts", id, "lists attempt " .. attempt_id .. ", which has no record")
+      find("attempts", id, "has attempt " .. attempt_id .. ", which has no record")
     else
-      check_attempt(id .. ":" .. attempt_id, attempt, number)
+      check_attempt(id .. ":" .. attempt_id, attempt, number, is_listed)
       uncounted = uncounted + (attempt.uncounted and 1 or 0)
       losses = losses + (attempt.uncounted == "lost" and 1 or 0)
       last = attempt_id

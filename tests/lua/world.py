@@ -81,7 +81,11 @@ class World:
     ) -> None:
         """The next attempt of a rollout; `due` is its entry in the index of deadlines."""
         control, client = self.keys.control, self.client
-        number = client.rpush(control("attempts", rollout_id), id)
+        latest = text(client.hget(control("rollout", rollout_id), "latest"))
+        number = 1
+        if latest is not None:
+            name = control("attempts", rollout_id)
+            number = client.rpush(name, *([] if client.exists(name) else [latest]), id)
         client.hset(
             control("attempt", f"{rollout_id}:{id}"),
             mapping={"number": number, "status": status, "start": "960.000000"} | fields,

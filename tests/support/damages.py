@@ -10,12 +10,16 @@ from lightning_store.contract import LightningStore
 from lightning_store.records import AuditRule, RolloutConfig
 from tests.support.factories import some_resources, span_of
 
-QUEUED, RUNNING, FINISHED, DELAYED = (f"ro-{number:024x}" for number in (1, 2, 3, 4))
+QUEUED, RUNNING, FINISHED, DELAYED, TWICE = (f"ro-{number:024x}" for number in (1, 2, 3, 4, 5))
 RUNNING_ATTEMPT, FINISHED_ATTEMPT = f"at-{1:012x}", f"at-{2:012x}"
+TWICE_FIRST, TWICE_SECOND = f"at-{4:012x}", f"at-{5:012x}"
 
 
 async def set_sound_scene(store: LightningStore) -> None:
-    """A queued, a running, a finished and a delayed rollout; the store counts its ids and its time is set."""
+    """A queued, a running, a finished and a delayed rollout, and one with two attempts.
+
+    The store counts its ids, and its time is set.
+    """
     await store.enqueue_rollout("queued", metadata={"a": 1}, group_id="g")
     running = await store.start_rollout("running", worker_id="w", config=RolloutConfig(timeout_seconds=9))
     await store.add_many_spans([span_of(running, sequence_id=5), span_of(running, span_id="text", sequence_id=6)])
@@ -26,6 +30,8 @@ async def set_sound_scene(store: LightningStore) -> None:
     await store.update_attempt(delayed.rollout_id, delayed.attempt.attempt_id, status="failed")
     await store.update_worker("idle", {"load": 1})
     await store.add_resources(some_resources())
+    twice = await store.start_rollout("twice")
+    await store.start_attempt(twice.rollout_id)
 
 
 class Names:
@@ -136,10 +142,23 @@ DAMAGES: Final = tuple(
         ("attempt lost", _ATTEMPTS, "attempts", False,
          lambda r, k: r.delete(k("attempt", _attempt(RUNNING, RUNNING_ATTEMPT)))),
         ("attempt of a list only", _ATTEMPTS, "attempts", False,
+         lambda r, k: r.rpush(k("attempts", TWICE), "at-none")),
+        ("attempt of a list of one only", _ATTEMPTS, "attempts", False,
          lambda r, k: r.rpush(k("attempts", RUNNING), "at-none")),
-        ("list of attempts lost", _ATTEMPTS, "attempts", True, lambda r, k: r.delete(k("attempts", RUNNING))),
+        ("list of attempts lost", _ATTEMPTS, "attempts", True, lambda r, k: r.delete(k("attempts", TWICE))),
+        ("list of attempts and the first one lost", _ATTEMPTS, "attempts", False,
+         lambda r, k: r.delete(k("attempts", TWICE), k("attempt", _attempt(TWICE, TWICE_FIRST)))),
+        ("list of attempts and the latest one lost", _ATTEMPTS, "attempts", True, lambda r, k: (
+            r.delete(k("attempts", TWICE)), r.hdel(k("rollout", TWICE), "latest"))),
+        ("list of attempts lost, the first one the latest", _ATTEMPTS, "attempts", True, lambda r, k: (
+            r.delete(k("attempts", TWICE)), r.hset(k("rollout", TWICE), "latest", TWICE_FIRST))),
+        ("attempt missing in the list", _ATTEMPTS, "attempts", True,
+         lambda r, k: r.lrem(k("attempts", TWICE), 1, TWICE_SECOND)),
         ("other number of an attempt", _ATTEMPTS, "attempts", True,
+         lambda r, k: r.hset(k("attempt", _attempt(TWICE, TWICE_SECOND)), "number", "3")),
+        ("other number of the only attempt", _ATTEMPTS, "attempts", False,
          lambda r, k: r.hset(k("attempt", _attempt(RUNNING, RUNNING_ATTEMPT)), "number", "2")),
+        ("no latest attempt", _ATTEMPTS, "attempts", True, lambda r, k: r.hdel(k("rollout", RUNNING), "latest")),
         ("other latest attempt", _ATTEMPTS, "attempts", True,
          lambda r, k: r.hset(k("rollout", RUNNING), "latest", "at-none")),
         ("counter of attempts", _ATTEMPTS, "counter", True, lambda r, k: r.hincrby(k("stats"), "attempts", 1)),

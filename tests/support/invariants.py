@@ -40,10 +40,16 @@ def queue_of(rollout: dict[str, str]) -> str:
     return rollout.get("queue", DEFAULT_QUEUE)
 
 
+def ids_of_attempts(keys: Keyspace, rollout_id: str) -> list[str]:
+    """The attempts that a rollout says it has, in order: those of its list, without one the latest is the only one."""
+    latest = keys.of("rollout").get(rollout_id, {}).get("latest")
+    return keys.one("attempts", rollout_id) or ([] if latest is None else [latest])
+
+
 def attempts_of(keys: Keyspace, rollout_id: str) -> dict[str, dict[str, str]]:
     """The attempts of a rollout in order, by id; those without a record are missing."""
-    ids = keys.one("attempts", rollout_id)
-    return {id: keys.of("attempt")[f"{rollout_id}:{id}"] for id in ids if f"{rollout_id}:{id}" in keys.of("attempt")}
+    names = {id: f"{rollout_id}:{id}" for id in ids_of_attempts(keys, rollout_id)}
+    return {id: keys.of("attempt")[name] for id, name in names.items() if name in keys.of("attempt")}
 
 
 def latest_of(keys: Keyspace, rollout_id: str) -> dict[str, str] | None:
@@ -166,7 +172,8 @@ def every_finish_is_in_the_log_once(keys: Keyspace) -> Iterator[Finding]:
 
 
 def attempts_are_counted_and_ordered(keys: Keyspace) -> Iterator[Finding]:
-    listed = [f"{id}:{attempt}" for id, attempts in keys.of("attempts").items() for attempt in attempts]
+    owners = {*keys.of("rollout"), *keys.of("attempts")}
+    listed = [f"{id}:{attempt}" for id in owners for attempt in ids_of_attempts(keys, id)]
     yield from differences("attempts", keys.of("attempt"), listed)
     yield from differences("stats", {"attempts": int(keys.one("stats").get("attempts", "0"))}.items(),
                            {"attempts": len(listed)}.items())  # fmt: skip
@@ -213,7 +220,7 @@ def spans_are_counted_and_known(keys: Keyspace) -> Iterator[Finding]:
             yield f"{id} has {sum(mine)} spans and counts {rollout.get('stored')}"
         evicted = list(attempts_of(keys, id))[: int(rollout.get("evicted", "0"))]
         yield from differences("spans of evicted attempts", {f"{{{id}}}:{each}" for each in evicted} & set(stored), ())
-    attempts = {f"{{{id}}}:{attempt}" for id, attempts in keys.of("attempts").items() for attempt in attempts}
+    attempts = {f"{{{id}}}:{attempt}" for id in keys.of("rollout") for attempt in ids_of_attempts(keys, id)}
     yield from differences("attempts of spans", set(stored) - attempts, ())
     if int(keys.one("stats").get("spans", "0")) != stored.total():
         yield f"counter is {keys.one('stats').get('spans')}, in truth {stored.total()}"

@@ -53,7 +53,7 @@ LEFT = [
     ("record", ATTEMPT("end_time = NULL", FINISHED)),
     ("attempts", ATTEMPT("cause = 'agent'", RUNNING)),
     ("attempts", ATTEMPT("cause = NULL", FINISHED)),
-    ("attempts", "UPDATE attempts SET sequence_id = 2"),
+    ("attempts", ATTEMPT("sequence_id = 2", RUNNING)),
     ("spans", "UPDATE spans SET attempt = 5"),
     ("spans", ROLLOUT("evicted = 1", RUNNING)),
     ("worker", "UPDATE workers SET current_rollout_id = NULL WHERE worker_id = 'w'"),
@@ -91,7 +91,7 @@ async def test_damage_is_found(store, rule, damage):
     report = await store.audit()
 
     assert rule in rules(report)
-    assert report.rollouts == 4
+    assert report.rollouts == 5
     assert all(finding.repaired == 0 for finding in report.findings)
     assert (await store.audit()).findings == report.findings, "an audit without repair changes nothing"
 

@@ -32,8 +32,8 @@ class SpanAudit:
         control = self._keys.control
         commands: list[tuple[Argument, ...]] = []
         for id in rollout_ids:
-            commands.append(("HMGET", control("rollout", id), "number", "stored"))
-            commands.append(("LRANGE", control("attempts", id), 0, -1))
+            commands.append(("HMGET", control("rollout", id), "number", "stored", "latest"))
+            commands.append(("LRANGE", control("attempts", id), 0, -1))  # after `latest`, see codec.attempt_ids
         commands.append(("ZREVRANGE", control("steps"), 0, 0))  # at last: what has been noted before is read above
         *answers, steps = await self._connections.commands(commands)
         calls = [
@@ -44,9 +44,9 @@ class SpanAudit:
                 number=number or "",
                 counted=counted or "0",
                 step=steps[0] if steps else "",
-                attempt_ids=attempts,
+                attempt_ids=codec.attempt_ids(listed, latest),
             )
-            for id, (number, counted), attempts in zip(rollout_ids, answers[::2], answers[1::2], strict=True)
+            for id, (number, counted, latest), listed in zip(rollout_ids, answers[::2], answers[1::2], strict=True)
         ]
         return [_sound(answer) for answer in await self._connections.run_many(calls)]
 

@@ -191,6 +191,17 @@ def _optional_float(value: str | None) -> float | None:
 # -- attempts and workers --------------------------------------------------------------------------------------------
 
 
+def attempt_ids(listed: Sequence[bytes], latest: bytes | None) -> Sequence[bytes]:
+    """Ids of a rollout's attempts in order, as lua/shared/attempt_lists.lua tells them.
+
+    Args:
+        listed: What its list of attempts holds; nothing when it has none.
+        latest: Its field `latest`, None when it has no attempt; read before the list, for other attempts may begin in
+            between.
+    """
+    return listed or ([] if latest is None else [latest])
+
+
 def attempt(rollout_id: str, reply: Any) -> Attempt:
     """An attempt reply as a record."""
     attempt_id, flat, metadata = reply

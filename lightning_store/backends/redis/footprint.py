@@ -61,11 +61,12 @@ class FootprintOperations(RedisCore):
         for chunk in chunks(ids, CHUNK):
             questions: list[Sequence[Argument]] = []
             for id in chunk:
+                questions.append(("HMGET", control("rollout", id), "latest", "stored"))
                 questions.append(("LRANGE", control("attempts", id), -_MOST_ATTEMPTS, -1))
-                questions.append(("HGET", control("rollout", id), "stored"))
             answers = await self._connections.commands(questions)
-            for id, attempts, stored in zip(chunk, answers[::2], answers[1::2], strict=True):
-                found += self._of_rollout(id, [codec.text(each) for each in attempts], int(stored or 0), factor)
+            for id, (latest, stored), listed in zip(chunk, answers[::2], answers[1::2], strict=True):
+                attempts = [codec.text(each) for each in codec.attempt_ids(listed, latest)]
+                found += self._of_rollout(id, attempts, int(stored or 0), factor)
         return found
 
     def _of_rollout(self, id: str, attempts: Sequence[str], spans: int, factor: float) -> Iterable[Sized]:

@@ -37,7 +37,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "task:<id>": ("string", "the input as JSON, zstd when long"),
     "metadata:<id>": ("string", "the metadata as JSON, only when not `{}`"),
-    "attempts:<id>": ("list", "attempt ids in order"),
+    "attempts:<id>": ("list", "attempt ids in order, from the second one on; until then `latest` of the rollout tells"),
     "attempt:<id>:<attempt>": (
         "hash",
         "`number`, `status`, `start`, `end`, `worker`, `beat`, `cause`, `lease`, `resources`, `version`; `uncounted`,"
