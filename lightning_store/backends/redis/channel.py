@@ -1,4 +1,4 @@
-"""One connection that carries the calls of many coroutines: commands leave in one write, answers come in their order.
+"""One connection that carries the calls of many coroutines: commands leave together, answers come in their order.
 
 What is written and read together costs the process and the server little more than the commands themselves; a
 connection for each call costs both several times that.
@@ -19,6 +19,10 @@ from lightning_store.loops import hang_up
 
 _NOTHING: Final = object()
 _CLOSING_SECONDS: Final = 1.0
+
+_GROUP: Final = 8
+"""So many commands are sent without waiting for more. If all that one turn of the loop asks for left in one write, the
+server would be idle while the process makes the next write, and the process while the server works on it."""
 
 
 class _Exchange:
@@ -97,6 +101,8 @@ class Channel(asyncio.Protocol):
             if not self._unsent:
                 self._loop.call_soon(self._flush)
             self._unsent += packed
+            if len(self._unsent) >= _GROUP:
+                self._flush()
         return await answered
 
     def abort(self, why: str) -> None:
