@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import resource
+import secrets
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -70,7 +71,9 @@ async def _their_claims(bench: Bench, program: str, server: PlainServer, count: 
     """Let the program claim so many rollouts, one a call."""
     store = bench.store(_PART)
     put_in = await fill(store, count)
-    call = claim_call(Keys(bench.namespace(_PART)).meta, _UNIQUE, f"at-{_UNIQUE}")
+    # The program begins with the time and its process id, which is the same in two rounds now and then.
+    unique = secrets.token_hex(4) + _UNIQUE
+    call = claim_call(Keys(bench.namespace(_PART)).meta, unique, f"at-{unique}")
     await bench.bare.command("SCRIPT", "LOAD", call.script.text)
     options = ["-c", CONNECTIONS, "-n", count, "-r", _MOST_RANDOM, "--csv"]
     command = [program, *_where(server), *map(str, options), *map(str, call.by_sha)]
