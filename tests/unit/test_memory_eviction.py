@@ -1,11 +1,13 @@
 """Eviction of spans by memory thresholds; only the memory store measures its spans this way."""
 
+import gc
+import tracemalloc
+
 import pytest
 
 from lightning_store.backends.memory import InMemoryLightningStore
-from lightning_store.backends.memory.spans import estimate_bytes
 from lightning_store.errors import InvalidRequestError, SpansEvictedError, StoreFullError
-from tests.support.factories import make_span, reward_span, rich_span, span_of
+from tests.support.factories import reward_span, span_of
 
 
 def small_store(**options) -> InMemoryLightningStore:
@@ -179,8 +181,18 @@ def test_capacity_is_the_memory_of_the_machine_unless_given():
     assert InMemoryLightningStore()._span_memory.capacity > 2**20
 
 
-def test_estimate_grows_with_the_content():
-    plain = estimate_bytes(make_span("r", "a"))
-    long = estimate_bytes(make_span("r", "a", attributes={"text": "x" * 10_000}))
-    assert 10_000 <= long - plain <= 10_300
-    assert estimate_bytes(rich_span("r", "a")) > plain
+async def test_estimate_is_about_what_the_spans_take():
+    """As the interpreter counts its own memory."""
+    store = InMemoryLightningStore()
+    started = await store.start_rollout("task")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(2_000):
+            await store.add_span(span_of(started, attributes={"text": f"{number:0500}"}))
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert 0.8 < store._span_memory.used / taken < 1.25

@@ -50,7 +50,7 @@ class MemoryCore(BaseStore):
             safe_memory_threshold: They are evicted until this is reached; None = 80 % of `eviction_memory_threshold`.
             high_water_memory_threshold: Spans that would cross it are refused. Only spans are measured here, so
                 rollouts and resources are never refused.
-            span_size_estimator: Estimates the bytes that a span takes; None = our own estimate.
+            span_size_estimator: Estimates the bytes that a span takes; None = from its JSON.
             memory_capacity_bytes: What shares are of; None = the memory of this machine.
             max_queued: Most rollouts that may wait in a queue, see `enqueue_many_rollouts`: an integer for each queue,
                 or a mapping by queue, others without a limit. None = no limits.

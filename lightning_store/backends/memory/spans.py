@@ -1,22 +1,34 @@
 """The spans of the memory store: storing without duplicates, rewards, and eviction by memory thresholds."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 import psutil
 
-from lightning_store.backends.memory.copies import copy_record, is_record
 from lightning_store.errors import StoreFullError
 from lightning_store.memory_limits import MemoryThresholds
 from lightning_store.rewards import reward_of
+from lightning_store.span_json import decode_span
 from lightning_store.spans import Span
 
 SpanSizeEstimator = Callable[[Span], int]
 
-_SEQUENCES = (list, tuple, set)
-_SMALL = frozenset({int, float, bool, type(None)})
-_NODE_BYTES = 56
-"""About what a small Python object costs besides its content, its place in a container included."""
+SPAN_BYTES: Final = 400
+"""About what a span takes besides its JSON: the objects that hold it, and its place among the known ones."""
+
+
+class KeptSpan(NamedTuple):
+    """A span as it is stored. Its JSON is made anyway, to see how large it is, and is smaller than a copied span."""
+
+    attempt_id: str
+    span_id: str
+    sequence_id: int
+    data: bytes
+
+    def span(self, rollout_id: str) -> Span:
+        """A copy of the span that was stored."""
+        return decode_span(rollout_id, self.attempt_id, self.sequence_id, self.data)
 
 
 @dataclass
@@ -41,7 +53,7 @@ class SpanShelf:
     """
 
     last_sequence_id: int = 0
-    spans: list[Span] = field(default_factory=list)
+    spans: list[KeptSpan] = field(default_factory=list)
     known: set[tuple[str, str]] = field(default_factory=set)
     size: int = 0
     evicted: int = 0
@@ -66,34 +78,6 @@ class SpanShelf:
             self.rewards[span.attempt_id] = Reward(value, span.sequence_id)
 
 
-def estimate_bytes(span: Span) -> int:
-    """About how much memory a span takes."""
-    return _NODE_BYTES + _content_bytes(span)
-
-
-def _content_bytes(value: object) -> int:
-    """About how much memory a value takes besides what any value does."""
-    if is_record(value):
-        extra = value.__pydantic_extra__
-        return _all_bytes(value.__dict__.values()) + (_all_bytes(extra.values()) if extra else 0)
-    if isinstance(value, dict):
-        return _all_bytes(value) + _all_bytes(value.values()) if value else 0
-    if isinstance(value, _SEQUENCES):
-        return _all_bytes(value) if value else 0
-    return len(value) if isinstance(value, str | bytes) else 0
-
-
-def _all_bytes(values: Collection[object]) -> int:
-    """About how much memory values take together."""
-    total = _NODE_BYTES * len(values)
-    for value in values:
-        if type(value) is str:
-            total += len(value)
-        elif type(value) not in _SMALL:
-            total += _content_bytes(value)
-    return total
-
-
 class SpanMemory:
     """How much memory all spans take, and what happens when it is too much.
 
@@ -113,7 +97,7 @@ class SpanMemory:
 
         Args:
             thresholds: When to evict and to refuse.
-            estimator: Estimates the bytes that a span takes; None = our own estimate.
+            estimator: Estimates the bytes that a span takes; None = what its JSON takes and `SPAN_BYTES`.
             capacity_bytes: What shares are of; None = the memory of this machine.
             on_evict: Told how many rollouts have lost their spans, when some have.
         """
@@ -122,15 +106,18 @@ class SpanMemory:
         self.limits = thresholds.of(self.capacity)
         self.used = 0
         self.count = 0
-        self._estimate = estimator or estimate_bytes
+        self._estimate = estimator
 
-    def new_spans(self, shelf: SpanShelf, spans: Mapping[int, Span]) -> dict[int, int]:
+    def new_spans(self, shelf: SpanShelf, spans: Mapping[int, tuple[Span, bytes]]) -> dict[int, int]:
         """Places of those that the shelf does not know, each span once, with their sizes."""
         first: dict[tuple[str, str], int] = {}
-        for place, span in spans.items():
+        for place, (span, _) in spans.items():
             if not shelf.is_known(span):
                 first.setdefault((span.attempt_id, span.span_id), place)
-        return {place: self._estimate(spans[place]) for place in first.values()}
+        return {place: self._size_of(*spans[place]) for place in first.values()}
+
+    def _size_of(self, span: Span, data: bytes) -> int:
+        return SPAN_BYTES + len(data) if self._estimate is None else self._estimate(span)
 
     def make_room(self, size: int, evictable: Iterator[SpanShelf]) -> None:
         """Evict for `size` more bytes.
@@ -174,9 +161,9 @@ class SpanMemory:
         shelf.note_reward(span)
         return span
 
-    def keep(self, shelf: SpanShelf, span: Span, size: int) -> None:
+    def keep(self, shelf: SpanShelf, span: Span, data: bytes, size: int) -> None:
         """Keep a copy of a span that is not known."""
-        shelf.spans.append(copy_record(span))
+        shelf.spans.append(KeptSpan(span.attempt_id, span.span_id, span.sequence_id, data))
         shelf.known.add((span.attempt_id, span.span_id))
         shelf.size += size
         self.used += size

@@ -35,11 +35,10 @@ class InMemoryLightningStore(AttemptOperations):
     async def add_many_spans(self, spans: Sequence[Span], *, renumber: bool = False) -> list[Span]:
         """See the contract."""
         check_spans(spans)
+        groups: dict[tuple[str, str], dict[int, tuple[Span, bytes]]] = {}
         for place, span in enumerate(spans):
-            self._payloads.span(span, place)
-        groups: dict[tuple[str, str], dict[int, Span]] = {}
-        for place, span in enumerate(spans):
-            groups.setdefault((span.rollout_id, span.attempt_id), {})[place] = span
+            data = self._payloads.span(span, place)
+            groups.setdefault((span.rollout_id, span.attempt_id), {})[place] = span, data
         spared = {rollout_id for rollout_id, _ in groups}
         stored: dict[int, Span] = {}
         first_error: LightningStoreError | None = None
@@ -54,7 +53,13 @@ class InMemoryLightningStore(AttemptOperations):
         return [stored[place] for place in sorted(stored)]
 
     def _add_group(
-        self, rollout_id: str, attempt_id: str, group: dict[int, Span], spared: set[str], *, renumber: bool
+        self,
+        rollout_id: str,
+        attempt_id: str,
+        group: dict[int, tuple[Span, bytes]],
+        spared: set[str],
+        *,
+        renumber: bool,
     ) -> dict[int, Span]:
         """Store the spans of one attempt, given by their places in the call; returns what was stored by its place."""
         now = self._begin(*spared)
@@ -65,11 +70,11 @@ class InMemoryLightningStore(AttemptOperations):
         new = memory.new_spans(stored.shelf, group)
         if is_kept:
             memory.make_room(sum(new.values()), state.evictable(rollout_id))
-        answers = {place: memory.take(stored.shelf, group[place], renumber=renumber) for place in new}
+        answers = {place: memory.take(stored.shelf, group[place][0], renumber=renumber) for place in new}
         if is_kept and new:
             self._observer.stored_spans(len(new), sum(new.values()))
             for place, size in new.items():
-                memory.keep(stored.shelf, answers[place], size)
+                memory.keep(stored.shelf, answers[place], group[place][1], size)
             state.note_spans(stored)
         if new:
             attempt = state.attempt(stored, attempt_id)
@@ -106,7 +111,7 @@ class InMemoryLightningStore(AttemptOperations):
     ) -> PaginatedResult[Span]:
         """See the contract."""
         self._state.settle_if_due(rollout_id, self._time.note_read())
-        page = query_spans(
+        return query_spans(
             self._spans_of(rollout_id, attempt_id),
             trace_id=trace_id,
             trace_id_contains=trace_id_contains,
@@ -122,7 +127,6 @@ class InMemoryLightningStore(AttemptOperations):
             sort_by=sort_by,
             sort_order=sort_order,
         )
-        return page_of([copy_record(span) for span in page], limit=limit, offset=offset, total=page.total)
 
     async def query_many_spans(
         self, rollout_ids: Sequence[str], attempt_id: str | None = None
@@ -132,19 +136,17 @@ class InMemoryLightningStore(AttemptOperations):
         now = self._time.note_read()
         for id in ids:
             self._state.settle_if_due(id, now)
-        return {id: [copy_record(span) for span in query_spans(self._spans_of(id, attempt_id))] for id in ids}
+        return {id: query_spans(self._spans_of(id, attempt_id)).items for id in ids}
 
     def _spans_of(self, rollout_id: str, attempt_id: str | None) -> list[Span]:
-        """The spans of a rollout or of one of its attempts, in the order in which they were stored; not copied."""
+        """The spans of a rollout or of one of its attempts, in the order in which they were stored."""
         stored = self._state.rollouts.get(rollout_id)
         if stored is None:
             return []
         wanted = stored.latest_id if attempt_id == LATEST else attempt_id
         if self._are_evicted(stored, attempt_id, wanted):
             raise SpansEvictedError(f"The spans of rollout {rollout_id} were evicted for lack of memory")
-        if attempt_id is None:
-            return stored.shelf.spans
-        return [span for span in stored.shelf.spans if span.attempt_id == wanted]
+        return [kept.span(rollout_id) for kept in stored.shelf.spans if attempt_id is None or kept.attempt_id == wanted]
 
     def _are_evicted(self, stored: StoredRollout, attempt_id: str | None, wanted: str | None) -> bool:
         if attempt_id is None:
