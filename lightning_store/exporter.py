@@ -32,16 +32,14 @@ class _Channel:
 
     Attributes:
         unsettled: Accepted spans that are neither stored nor lost yet.
-        drain: The work on the exporter's loop that takes care of it; None when there is nothing to do.
-        wake: Set when waiting for more spans is pointless.
+        is_drained: Whether somebody is sending them; nobody else may, so that they stay in order.
         waiters: To be told when nothing is unsettled.
     """
 
     identity: Identity
     queue: deque[tuple[ReadableSpan, int]] = field(default_factory=deque[tuple[ReadableSpan, int]])
     unsettled: int = 0
-    drain: "concurrent.futures.Future[None] | None" = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    is_drained: bool = False
     waiters: list["concurrent.futures.Future[None]"] = field(default_factory=list["concurrent.futures.Future[None]"])
 
 
@@ -78,7 +76,7 @@ class LightningSpanExporter(SpanExporter):
             max_buffered_bytes: The same in bytes, roughly.
             max_batch: Most spans that are sent in one call.
             max_batch_bytes: Most bytes that are sent in one call, roughly; one larger span goes alone.
-            linger_seconds: How long the first span of a batch waits for company.
+            linger_seconds: How long the first span of a batch waits for company at most.
             retry_seconds: How long a batch is sent again while the store is out of reach.
         """
         self._store = callable_from_any_thread(store)
@@ -102,6 +100,7 @@ class LightningSpanExporter(SpanExporter):
         """Start empty. In a forked child the parent's thread does not exist, and its spans are the parent's to send."""
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None
+        self._is_sweeping = False
         self._closed = False
         self._channels: dict[Identity, _Channel] = {}
         self._buffered = 0
@@ -171,8 +170,19 @@ class LightningSpanExporter(SpanExporter):
         if channel is None:
             result.set_result(None)
         elif thread is not None:
-            thread.call(channel.wake.set)
+            thread.submit(self._drain(channel))
         return result
+
+    async def settled(self, identity: Identity) -> None:
+        """Return when every span that the attempt has handed over so far is stored or lost.
+
+        What nobody is sending is sent from here, which spares the way to the thread and back. To be given up by not
+        waiting for it, and not cancelled: then the spans that are on their way would be neither stored nor lost.
+        """
+        with self._lock:
+            channel = self._channels.get(identity)
+        if channel is not None and not await self._drain(channel):
+            await asyncio.wrap_future(self.flushed(identity))
 
     def flush(self, rollout_id: str, attempt_id: str, timeout: float | None = None) -> bool:
         """Wait until every span of the attempt is stored or lost; blocks the caller.
@@ -229,7 +239,7 @@ class LightningSpanExporter(SpanExporter):
         return None
 
     def _enqueue(self, identity: Identity, span: ReadableSpan, size: int) -> None:
-        """Called with the lock held. The loop is told only when it has to know, because that is a system call."""
+        """Called with the lock held. The thread is told only when it has to know, because that is a system call."""
         channel = self._channels.get(identity)
         if channel is None:
             channel = self._channels[identity] = _Channel(identity)
@@ -239,10 +249,11 @@ class LightningSpanExporter(SpanExporter):
         self._buffered_bytes += size
         if self._thread is None:
             self._thread = LoopThread("lightning-store-spans", detached_context())
-        if channel.drain is None:
-            channel.drain = self._thread.submit(self._drain(channel))
-        elif len(channel.queue) == self._max_batch:
-            self._thread.call(channel.wake.set)
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            self._thread.submit(self._sweep())
+        if len(channel.queue) == self._max_batch:
+            self._thread.submit(self._drain(channel))
 
     def _settle(self, channel: _Channel, count: int, size: int, losses: Iterable[Loss]) -> None:
         """Spans of a channel are stored or lost; whoever waits for the last of them is told."""
@@ -275,26 +286,39 @@ class LightningSpanExporter(SpanExporter):
                     rollout_id, attempt_id, loss.count, loss.reason, loss.detail,
                 )  # fmt: skip
 
-    # -- on the exporter's own loop ----------------------------------------------------------------------------------
+    # -- sending spans -----------------------------------------------------------------------------------------------
 
-    async def _drain(self, channel: _Channel) -> None:
-        """Send what waits, batch after batch, until nothing does; the next span starts this again."""
+    async def _sweep(self) -> None:
+        """Have sent what waits, time after time, until there is nothing; the next span starts this again."""
+        draining: set[asyncio.Task[bool]] = set()
         while True:
-            await self._linger(channel)
+            await asyncio.sleep(self._linger_seconds)
+            with self._lock:
+                channels = list(self._channels.values())
+                self._is_sweeping = bool(channels)
+            if not channels:
+                return
+            for channel in channels:
+                if not channel.is_drained:
+                    task = asyncio.ensure_future(self._drain(channel))
+                    draining.add(task)
+                    task.add_done_callback(draining.discard)
+
+    async def _drain(self, channel: _Channel) -> bool:
+        """Send what waits, batch after batch, until nothing does; False if somebody else is sending it."""
+        with self._lock:
+            if channel.is_drained:
+                return False
+            channel.is_drained = True
+        while True:
             batch, size = self._take(channel)
             if not batch:
-                return
+                return True
             losses = await deliver(self._store, channel.identity, batch, self._retry_seconds)
             self._settle(channel, len(batch), size, losses)
 
-    async def _linger(self, channel: _Channel) -> None:
-        channel.wake.clear()
-        if channel.queue and not channel.waiters and len(channel.queue) < self._max_batch:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(channel.wake.wait(), self._linger_seconds)
-
     def _take(self, channel: _Channel) -> tuple[list[ReadableSpan], int]:
-        """The next batch and its size; when there is none, the channel's task ends and the channel is forgotten."""
+        """The next batch and its size; when there is none, sending ends and the channel is forgotten."""
         batch: list[ReadableSpan] = []
         total = 0
         with self._lock:
@@ -306,6 +330,6 @@ class LightningSpanExporter(SpanExporter):
                 batch.append(span)
                 total += size
             if not batch:
-                channel.drain = None
+                channel.is_drained = False
                 self._channels.pop(channel.identity, None)
         return batch, total

@@ -7,7 +7,6 @@ the attempt's metadata.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from contextvars import copy_context
 from numbers import Real
 from typing import Any, Final, TypeVar, cast
@@ -215,8 +214,7 @@ class Execution:
     async def _flush(self, timeout: float) -> dict[str, Any]:
         """Wait until all spans are stored or lost; what was lost, for the metadata."""
         exporter, identity = self._around.exporter, self._held.pair
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(exporter.flushed(identity)), timeout)
+        await asyncio.wait({asyncio.ensure_future(exporter.settled(identity))}, timeout=timeout)
         lost = exporter.lost_spans(*identity)
         late = exporter.unsettled(identity)
         if late:

@@ -162,6 +162,27 @@ async def test_flush_after_the_last_span_was_stored_does_not_wait(rollout, expor
     assert flushes[0].done()
 
 
+async def test_who_waits_for_spans_sends_what_nobody_is_sending(store, rollout):
+    exporter = LightningSpanExporter(store, linger_seconds=60)
+    exporter.export([finished_span(rollout, "waits for company")])
+    await asyncio.wait_for(exporter.settled(identity_of(rollout)), 10)
+    assert await names_of(store, rollout) == ["waits for company"]
+    exporter.shutdown()
+
+
+async def test_who_waits_for_spans_waits_for_those_on_their_way(store, rollout, exporter):
+    store.gates["add_many_spans"] = asyncio.Event()
+    exporter.export([finished_span(rollout, "on its way")])
+    await until(lambda: store.calls["add_many_spans"] > 0)
+    exporter.export([finished_span(rollout, "behind it")])
+    waiting = asyncio.ensure_future(exporter.settled(identity_of(rollout)))
+    await asyncio.wait({waiting}, timeout=0.05)
+    assert not waiting.done()
+    store.gates["add_many_spans"].set()
+    await asyncio.wait_for(waiting, 10)
+    assert await names_of(store, rollout) == ["on its way", "behind it"]
+
+
 async def test_a_store_out_of_reach_is_tried_again(store, rollout, exporter):
     outages = iter([StoreUnavailableError("gone"), StoreUnavailableError("gone")])
     store.errors["add_many_spans"] = lambda _arguments: next(outages, None)
