@@ -26,7 +26,7 @@ async def measure_waits(bench: Bench) -> Part:
         *others, last = await store.dequeue_many_rollouts(limit=count, lease_seconds=LEASE_SECONDS)
         looks.append(await _look(store, ids))
         waits.append(await _wait(store, ids, others, last))
-    rates = await in_turns(bench.sizes.rounds, read=lambda: _read(store, last))
+    rates = await in_turns(bench.sizes.rounds, read=lambda: _read(bench, store, last))
     return Part(
         "Waits and queries",
         "",
@@ -84,13 +84,11 @@ async def _end(store: RedisLightningStore, claimed: AttemptedRollout) -> None:
     await store.update_attempt(claimed.rollout_id, claimed.attempt.attempt_id, status="succeeded")
 
 
-async def _read(store: RedisLightningStore, rollout: AttemptedRollout) -> float:
+async def _read(bench: Bench, store: RedisLightningStore, rollout: AttemptedRollout) -> float:
     """Spans per second; the first time they are stored."""
     if not await store.query_spans(rollout.rollout_id, limit=1):
         await store.add_many_spans(make_spans(rollout, _SPANS))
-    before = time.perf_counter()
-    for _ in range(_READS):
-        spans = await store.query_spans(rollout.rollout_id)
-    seconds = time.perf_counter() - before
+    spent = await bench.timed(_READS, lambda _: store.query_spans(rollout.rollout_id))
+    spans = await store.query_spans(rollout.rollout_id)
     check_once([each.span_id for each in make_spans(rollout, _SPANS)], [each.span_id for each in spans])
-    return _READS * _SPANS / seconds
+    return _SPANS * spent.rate

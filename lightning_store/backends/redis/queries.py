@@ -220,12 +220,17 @@ class QueryOperations(RedisCore):
         """See the contract."""
         asked = check_ids(rollout_ids, "rollout_ids")
         seconds = math.inf if timeout is None else check_timeout(timeout)
-        ids = names_only(list(dict.fromkeys(asked)))
-        finished = await self._finished_within(ids, seconds) if seconds > 0 else (await self._read_finished(ids))[0]
-        return [finished[id] for id in asked if id in finished]
+        found: dict[str, Rollout | None] = dict.fromkeys(asked)
+        ids = names_only(list(found))
+        if seconds > 0:
+            await self._await_finished(ids, seconds, found)
+        else:
+            await self._read_finished(ids, found)
+        answers = found.values() if len(found) == len(asked) else map(found.get, asked)
+        return [rollout for rollout in answers if rollout is not None]
 
-    async def _finished_within(self, ids: Sequence[str], seconds: float) -> dict[str, Rollout]:
-        """Those that are finished when all are, or when the time is over.
+    async def _await_finished(self, ids: Sequence[str], seconds: float, found: dict[str, Rollout | None]) -> None:
+        """Put those into `found` that are finished when all are, or when the time is over.
 
         Each is read as soon as it has finished, so that little is left to do after the last one. If any was changed or
         deleted since, which is rare, all are read again.
@@ -233,41 +238,34 @@ class QueryOperations(RedisCore):
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         amendments = await self._amendments()
-        finished, pending = await self._read_finished(ids)
+        pending = await self._read_finished(ids, found)
         if not pending:
-            return finished
+            return
         feed = self._feed()
         watcher = await feed.join()
         watcher.look_again()  # something may have finished before
         try:
             while pending and await watcher.wait(until - loop.time()):
                 looks_at_all, watcher.recheck = watcher.recheck, False
-                news = list(pending) if looks_at_all else list(watcher.finished & pending.keys())
+                news = pending.copy() if looks_at_all else pending & watcher.finished
                 watcher.finished.clear()
-                found, unfinished = await self._read_finished(news)
-                finished |= found
-                for id in news:
-                    if not looks_at_all or id not in unfinished:
-                        del pending[id]
+                unfinished = await self._read_finished(news, found)
+                pending -= news - unfinished if looks_at_all else news
         finally:
             feed.leave(watcher)
-        if pending:
-            finished |= (await self._read_finished(pending))[0]
+        await self._read_finished(pending, found)
         if await self._amendments() != amendments:
-            finished, _ = await self._read_finished(ids)
-        return finished
+            await self._read_finished(ids, found)
 
-    async def _read_finished(self, ids: Collection[str]) -> tuple[dict[str, Rollout], dict[str, None]]:
-        """Those that are finished, and the ids of those that are not; unknown ones are neither."""
+    async def _read_finished(self, ids: Collection[str], found: dict[str, Rollout | None]) -> set[str]:
+        """Put those into `found` that are finished, None for the others; the ids of those that exist and are not."""
         replies = await self._rollout_replies(list(ids), "finished")
-        finished: dict[str, Rollout] = {}
-        pending: dict[str, None] = {}
+        pending: set[str] = set()
         for id, reply in zip(ids, replies, strict=True):
+            found[id] = codec.rollout(reply, with_attempt=False) if reply else None
             if reply == _UNFINISHED:
-                pending[id] = None
-            elif reply:
-                finished[id] = codec.rollout(reply, with_attempt=False)
-        return finished, pending
+                pending.add(id)
+        return pending
 
     async def _amendments(self) -> bytes | None:
         """A number that changes when a finished rollout is changed, reopened or deleted."""
