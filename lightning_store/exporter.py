@@ -331,5 +331,6 @@ class LightningSpanExporter(SpanExporter):
                 total += size
             if not batch:
                 channel.is_drained = False
-                self._channels.pop(channel.identity, None)
+                if self._channels.get(channel.identity) is channel:  # and not one that began after it was forgotten
+                    del self._channels[channel.identity]
         return batch, total

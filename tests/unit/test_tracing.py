@@ -183,6 +183,20 @@ async def test_who_waits_for_spans_waits_for_those_on_their_way(store, rollout, 
     assert await names_of(store, rollout) == ["on its way", "behind it"]
 
 
+async def test_who_waits_late_does_not_lose_what_came_since(store, rollout):
+    """A flush may come to a channel that was forgotten meanwhile and has a successor."""
+    exporter = LightningSpanExporter(store, linger_seconds=0.05)
+    identity = identity_of(rollout)
+    exporter.export([finished_span(rollout, "before")])
+    forgotten = exporter._channels[identity]
+    await exporter.settled(identity)
+    exporter.export([finished_span(rollout, "after")])
+    await exporter._drain(forgotten)
+    await flushed(exporter, rollout)
+    assert await names_of(store, rollout) == ["before", "after"]
+    exporter.shutdown()
+
+
 async def test_a_store_out_of_reach_is_tried_again(store, rollout, exporter):
     outages = iter([StoreUnavailableError("gone"), StoreUnavailableError("gone")])
     store.errors["add_many_spans"] = lambda _arguments: next(outages, None)
