@@ -69,9 +69,10 @@ class Target:
     namespace: str
 
     def __repr__(self) -> str:
-        from lightning_store.connect import redact  # noqa: PLC0415 - keeps `--help` fast
+        from lightning_store.connect import kind_of, redact  # noqa: PLC0415 - keeps `--help` fast
 
-        return f"{redact(self.url)} (namespace {self.namespace})"
+        namespace = f" (namespace {self.namespace})" if kind_of(self.url) == "redis" else ""
+        return f"{redact(self.url)}{namespace}"
 
 
 def target(store_url: str | None, namespace: str | None) -> Target:

@@ -120,6 +120,8 @@ def test_ready_line_names_store_and_url_without_secrets(cli, start):
     assert re.fullmatch(
         rf"serving redis://\*\*\*@127\.0\.0\.1:\d+/0 \(namespace {cli.namespace}\) at http://127\.0\.0\.1:\d+\n", line
     )
+    process = start("--store", "memory://", LIGHTNING_STORE_NAMESPACE="default")
+    assert process.stdout.readline().startswith("serving memory:// at http://"), "there is one store only"
     process = start("--json")
     answer = json.loads(process.stdout.readline())
     assert answer["namespace"] == cli.namespace
