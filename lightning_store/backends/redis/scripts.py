@@ -227,27 +227,64 @@ def _code_of(snippet: Path) -> str:
     return _UNREAD.sub("", snippet.read_text(encoding="utf-8"))
 
 
-def _prune(text: str, indent: str = "") -> tuple[str, set[str]]:
-    """Leave out functions and constants that nothing behind them mentions.
+def _prune(text: str) -> tuple[str, set[str]]:
+    """Leave out functions and constants that nothing behind them in their block mentions.
 
     Returns:
         What is left, and the names that it takes from the code before it.
     """
     kept: list[str] = []
-    names: set[str] = set()
+    names = _Names()
     end = len(text)
     for match in reversed([*_DEFINITION.finditer(text)]):
         kept.append(text[match.end() : end])
-        names.update(_NAME.findall(kept[-1]))
+        names.mention(kept[-1])
         end = match.start()
         name = match["function"] or match["constant"]
-        if name in names:
-            if match["indent"] == indent:  # else it may hide one that is used behind its block
-                names.remove(name)
+        if names.define(name, match["indent"]):
             first, rest = match.group().split("\n", 1)
-            body, used = _prune(rest, match["indent"] + "  ")
+            body, used = _prune(rest)
             kept.append(f"{first}\n{body}")
-            names.update(used, set(_NAME.findall(first)) - {name})
+            names.add(used | set(_NAME.findall(first)) - {name})
     kept.append(text[:end])
-    names.update(_NAME.findall(kept[-1]))
-    return "".join(reversed(kept)), names
+    names.mention(kept[-1])
+    return "".join(reversed(kept)), names.all()
+
+
+class _Names:
+    """The names that code mentions, block by block as its indent tells, while it is read from its end."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[str, set[str]]] = [("", set())]
+
+    def mention(self, code: str) -> None:
+        """Read these lines."""
+        for line in reversed(code.splitlines()):
+            self._enter(line[: len(line) - len(line.lstrip(" "))])
+            self.add(set(_NAME.findall(line)))
+
+    def define(self, name: str, indent: str) -> bool:
+        """Read a definition; whether its block has mentioned the name, which code before it then cannot mean."""
+        self._enter(indent)
+        _, names = self._blocks[-1]
+        is_used = name in names
+        names.discard(name)
+        return is_used
+
+    def add(self, names: set[str]) -> None:
+        """Names that the present line mentions."""
+        self._blocks[-1][1].update(names)
+
+    def all(self) -> set[str]:
+        """All that is mentioned, and not defined before it is."""
+        return set().union(*(names for _, names in self._blocks))
+
+    def _enter(self, indent: str) -> None:
+        """Go on in the block of this indent: blocks that are deeper begin here, and were part of it."""
+        while indent < self._blocks[-1][0]:
+            _, inner = self._blocks.pop()
+            if indent > self._blocks[-1][0]:
+                self._blocks.append((indent, set()))
+            self.add(inner)
+        if indent > self._blocks[-1][0]:
+            self._blocks.append((indent, set()))
