@@ -2,6 +2,7 @@
 --@include clock
 --@include deadlines
 --@include keys
+--@include new_records
 --@include records
 --@include rollouts
 --@include status

@@ -22,14 +22,15 @@ local function open(given, mode)
   end
   if given == "" then
     local time = redis.call("TIME")
-    now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+    now_text = time[1] .. "." .. string.sub("00000" .. time[2], -6)
   else
-    now = tonumber(given)
+    now_text = text_of(tonumber(given))
   end
-  local last = meta[2] and tonumber(meta[2])
-  now = math.max(now, last or now)
-  now_text = text_of(now)
   now = tonumber(now_text)
+  local last = meta[2] and tonumber(meta[2])
+  if last and now < last then
+    now, now_text = last, text_of(last)
+  end
   resumed = meta[3] and tonumber(meta[3])
   if mode == "read" and (not last or now - last <= 1) then
     return nil

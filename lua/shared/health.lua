@@ -17,11 +17,11 @@ end
 -- ends the attempts that it speaks for. Returns whether more may be due.
 --   extra  at least the number of spared rollouts
 local function settle_due(limit, spared, extra)
-  local due = redis.call("ZRANGEBYSCORE", key("deadlines"), "-inf", "(" .. now_text, "LIMIT", 0, limit + (extra or 0))
-  if #due == 0 then
+  local deadlines, before = key("deadlines"), "(" .. now_text
+  if redis.call("ZCOUNT", deadlines, "-inf", before) == 0 then
     return false
   end
-  local settled = 0
+  local settled, due = 0, redis.call("ZRANGEBYSCORE", deadlines, "-inf", before, "LIMIT", 0, limit + (extra or 0))
   for _, id in ipairs(due) do
     if settled < limit and not (spared and spared[id]) then
       settle_if_due(id)
