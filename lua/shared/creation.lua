@@ -27,10 +27,10 @@ local function create_rollouts(items, status)
       append(groups[item.group], rollout.number, item.id)
     end
   end
-  send_many({ "ZADD", key("rollouts") }, numbered)
-  send_many({ "ZADD", key("status", status) }, numbered)
+  send_many("ZADD", key("rollouts"), numbered)
+  send_many("ZADD", key("status", status), numbered)
   for group, members in pairs(groups) do
-    send_many({ "ZADD", key("group", group) }, members)
+    send_many("ZADD", key("group", group), members)
   end
   return rollouts
 end

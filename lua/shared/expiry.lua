@@ -32,8 +32,14 @@ local function expire(rollout, attempt, status, deadline)
     attempt.cause, text_of(now - deadline) }
 end
 
+-- To the microseconds that the index of deadlines keeps, so that index and arithmetic agree on what is due.
+local function round(seconds)
+  return seconds and tonumber(text_of(seconds))
+end
+
 local function expire_if_late(rollout, attempt)
   local overdue, silent = deadlines_of(rollout, attempt)
+  overdue, silent = round(overdue), round(silent)
   if overdue and overdue < now then
     expire(rollout, attempt, OVERDUE, overdue)
   elseif silent and silent < now then

@@ -13,17 +13,21 @@ local function settle_if_due(id)
   end
 end
 
--- Settle at most `limit` rollouts, earliest deadline first, but not those that the set `spared` holds: a call never
--- ends the attempts that it speaks for. Returns whether more may be due.
---   extra  at least the number of spared rollouts
-local function settle_due(limit, spared, extra)
+-- Settle at most `limit` rollouts, earliest deadline first. Returns whether more may be due.
+--   spared  comma-separated rollouts that are not settled, for a call never ends the attempts that it speaks for; nil
+--           when there are none
+local function settle_due(limit, spared)
   local deadlines, before = key("deadlines"), "(" .. now_text
   if redis.call("ZCOUNT", deadlines, "-inf", before) == 0 then
     return false
   end
-  local settled, due = 0, redis.call("ZRANGEBYSCORE", deadlines, "-inf", before, "LIMIT", 0, limit + (extra or 0))
+  local is_spared, spared_count, settled = {}, 0, 0
+  for id in string.gmatch(spared or "", "[^,]+") do
+    is_spared[id], spared_count = true, spared_count + 1
+  end
+  local due = redis.call("ZRANGEBYSCORE", deadlines, "-inf", before, "LIMIT", 0, limit + spared_count)
   for _, id in ipairs(due) do
-    if settled < limit and not (spared and spared[id]) then
+    if settled < limit and not is_spared[id] then
       settle_if_due(id)
       settled = settled + 1
     end

@@ -24,5 +24,5 @@ local function are_new(items)
   for _, item in ipairs(items) do
     append(names, key("rollout", item.id), key("ops", item.id))
   end
-  return send_many({ "EXISTS" }, names) == 0
+  return send_many("EXISTS", key("nothing"), names) == 0
 end

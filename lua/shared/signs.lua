@@ -18,7 +18,8 @@ local function heartbeat(rollout, attempt)
   end
 end
 
--- Bring an attempt that speaks again to `status`; the latest one takes its rollout along.
+-- Bring an attempt that speaks again to `status`; the latest one takes its rollout along. The lazy deadline of one that
+-- lives may stay.
 local function revive(rollout, attempt, status, cause)
   local rollout_status = rollout.status
   local was = attempt.status
@@ -34,7 +35,7 @@ local function revive(rollout, attempt, status, cause)
   if rollout_status ~= rollout.status then
     move(rollout, rollout_status, 0)
   end
-  if rollout.latest == attempt.id then
+  if rollout.latest == attempt.id and not LIVE[was] then
     index_deadline(rollout, attempt)
   end
   log_event(rollout, attempt, cause)

@@ -22,7 +22,7 @@ local function offer(name, live, by)
     for i = 1, missing do
       tokens[i] = "1"
     end
-    send_many({ "RPUSH", key_of_tokens }, tokens)
+    send_many("RPUSH", key_of_tokens, tokens)
   end
 end
 
