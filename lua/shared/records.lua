@@ -13,7 +13,7 @@ end
 local function read(name)
   local flat = redis.call("HGETALL", name)
   if #flat == 0 then return nil end
-  local record = {}
+  local record = { number = nil, status = nil, start = nil, latest = nil, worker = nil } -- eight places
   for i = 1, #flat, 2 do
     record[flat[i]] = flat[i + 1]
   end

@@ -1,5 +1,4 @@
 --@include clock
---@include deadlines
 --@include ends
 --@include logs
 --@include records
@@ -14,6 +13,7 @@ local function heartbeat(rollout, attempt)
   change(attempt, "beat", now_text)
   change(attempt, "grace_end", nil)
   if put_off and rollout.latest == attempt.id then
+    --@include deadlines
     index_deadline(rollout, attempt)
   end
 end
@@ -36,6 +36,7 @@ local function revive(rollout, attempt, status, cause)
     move(rollout, rollout_status, 0)
   end
   if rollout.latest == attempt.id and not LIVE[was] then
+    --@include deadlines
     index_deadline(rollout, attempt)
   end
   log_event(rollout, attempt, cause)

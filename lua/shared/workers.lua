@@ -1,6 +1,5 @@
 --@include clock
 --@include keys
---@include new_records
 --@include records
 --@include status
 -- Workers. Records are created on first mention and ordered by it.
@@ -13,6 +12,7 @@ local function open_worker(id)
   if status or redis.call("EXISTS", name) == 1 then
     return stored_as(name, { status = status or nil, rollout = UNREAD, attempt = UNREAD })
   end
+  --@include new_records
   redis.call("ZADD", key("workers"), redis.call("HINCRBY", META, "number", 1), id)
   return fresh(name, { status = UNKNOWN })
 end

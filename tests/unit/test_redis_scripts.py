@@ -26,8 +26,8 @@ def load(name: str) -> scripts.Script:
 
 
 def lines(name: str) -> list[str]:
-    """The text of a script behind the line of settings."""
-    return load(name).text.splitlines()[1:]
+    """The text of a script, line by line."""
+    return load(name).text.splitlines()
 
 
 # -- includes --------------------------------------------------------------------------------------------------------
@@ -97,9 +97,8 @@ def test_what_is_not_used_is_left_out(folder):
     )
 
     assert lines("do") == [
-        "local TWO = 2",
         "local function used()",
-        "  return TWO",
+        "  return 2",
         "end",
         "return used('x', call.unused)",
     ]
@@ -108,25 +107,64 @@ def test_what_is_not_used_is_left_out(folder):
 def test_what_only_a_copy_inside_uses_is_left_out(folder):
     """Unless the block that holds the copy ends before the name is used again."""
     (folder / "do.lua").write_text(HEADER + "--@include outer\nreturn outer(1)\n")
-    (folder / "shared" / "a.lua").write_text("local A = 1\n")
-    (folder / "shared" / "b.lua").write_text("local B = 1\n")
+    (folder / "shared" / "a.lua").write_text("local A = { 1 }\n")
+    (folder / "shared" / "b.lua").write_text("local B = { 1 }\n")
     (folder / "shared" / "outer.lua").write_text(
         "--@include a\n--@include b\nlocal function outer(x)\n  if x then\n    --@include a\n    x(A)\n  end\n  x(A)\n"
         "  --@include b\n  x(B)\nend\n"
     )
 
     assert lines("do") == [
-        "local A = 1",
+        "local A = { 1 }",
         "local function outer(x)",
         "  if x then",
-        "    local A = 1",
+        "    local A = { 1 }",
         "    x(A)",
         "  end",
         "  x(A)",
-        "  local B = 1",
+        "  local B = { 1 }",
         "  x(B)",
         "end",
         "return outer(1)",
+    ]
+
+
+@pytest.mark.parametrize(("branch", "copies"), [("", 1), ("  else\n    x(A)\n", 2)], ids=["inside", "beside"])
+def test_copy_serves_the_blocks_inside_its_own(folder, branch, copies):
+    """Not the other branch, which needs the one outside."""
+    (folder / "do.lua").write_text(
+        HEADER + "--@include a\nlocal function outer(x)\n  if x then\n    --@include a\n    if x(A) then\n      x(A)\n"
+        f"    end\n{branch}  end\nend\nreturn outer(1)\n"
+    )
+    (folder / "shared" / "a.lua").write_text("local A = { 1 }\n")
+
+    assert [line.strip() for line in lines("do")].count("local A = { 1 }") == copies
+
+
+def test_constants_are_written_out(folder):
+    """Not in text, and not fields that have the same name."""
+    (folder / "do.lua").write_text(
+        HEADER + 'local ONE = 1\nlocal TEXT = "text of ONE"\nlocal FEW = { ONE }\nlocal lower = ONE\n'
+        'return { ONE, TEXT, "ONE", lower.ONE, FEW[ONE], TWO }\n'
+    )
+
+    assert lines("do") == [
+        "local FEW = { 1 }",
+        "local lower = 1",
+        'return { 1, "text of ONE", "ONE", lower.ONE, FEW[1], TWO }',
+    ]
+
+
+def test_sets_are_asked_by_comparison(folder):
+    """Unless something else is done with them, for which they are kept."""
+    (folder / "do.lua").write_text(
+        HEADER + "local BOTH = { one = true, two = true }\nlocal ALL = { one = true }\n"
+        "return not BOTH[record.status] and ALL[status] or pairs(ALL)\n"
+    )
+
+    assert lines("do") == [
+        "local ALL = { one = true }",
+        'return not (record.status == "one" or record.status == "two") and (status == "one") or pairs(ALL)',
     ]
 
 

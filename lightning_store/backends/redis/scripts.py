@@ -28,6 +28,9 @@ _DEFINITION: Final = re.compile(
     r"|(?P<constant>[A-Z_]+) = (?:\{\n(?:.*\n)*?(?P=indent)\}\n|.*\n))",
     re.MULTILINE,
 )
+_CONSTANT: Final = re.compile(r"^ *local ([A-Z_]+) = (\"[^\"]*\"|[\d.]+|true)\n", re.MULTILINE)
+_SET: Final = re.compile(r"^ *local ([A-Z_]+) = \{ (\w+ = true(?:, \w+ = true)*) \}\n", re.MULTILINE)
+_MEMBER: Final = re.compile(r"\b([A-Z_]+)\[([\w.]+)\]")
 _MODE: Final = re.compile(r"= open\(given, (.+)\)")
 _WRITE: Final = re.compile(r'redis\.call\("(?:DEL|SADD|SET|XADD|XDEL)"')
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
@@ -48,10 +51,10 @@ class Settings:
     events_kept: int = 10_000
 
     def render(self) -> str:
-        """The line of Lua that stands before every script."""
+        """The lines of Lua that stand before every script."""
         return (
-            f'local SCHEMA, GRACE_SECONDS, TOKEN_SECONDS, EVENTS_KEPT = "{SCHEMA}", {self.grace_seconds!r}, '
-            f"{self.token_seconds}, {self.events_kept}\n"
+            f'local SCHEMA = "{SCHEMA}"\nlocal GRACE_SECONDS = {self.grace_seconds!r}\n'
+            f"local TOKEN_SECONDS = {self.token_seconds}\nlocal EVENTS_KEPT = {self.events_kept}\n"
         )
 
 
@@ -171,8 +174,8 @@ def load_script(name: str, settings: Settings) -> Script:
     header = _HEADER.match(source)
     if header is None:
         raise ValueError(f"{name}.lua has no header")
-    code, _ = _prune(_expand(_UNREAD.sub("", source[header.end() :]), set()))
-    text = settings.render() + code
+    code = _expand(_UNREAD.sub("", source[header.end() :]), set())
+    text, _ = _prune(_write_out(settings.render() + code))
     parameters = _PARAMETER.findall(header.group())
     return Script(
         name=name,
@@ -181,7 +184,7 @@ def load_script(name: str, settings: Settings) -> Script:
         keys=_names(parameters, "KEYS", name),
         arguments=_names(parameters, "ARGV", name),
         rest=frozenset(parameter for _, _, many, parameter in parameters if many),
-        writes=_writes(code),
+        writes=_writes(text),
     )
 
 
@@ -225,6 +228,24 @@ def _snippet(name: str) -> str:
 @cache
 def _code_of(snippet: Path) -> str:
     return _UNREAD.sub("", snippet.read_text(encoding="utf-8"))
+
+
+def _write_out(text: str) -> str:
+    """Put constants where they are mentioned, for one that a function takes from outside costs half a definition.
+
+    The same goes for sets: what is asked of them becomes comparisons.
+    """
+    constants = dict(_CONSTANT.findall(text))
+    sets = {name: re.findall(r"(\w+) =", members) for name, members in _SET.findall(text)}
+
+    def ask(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        if name not in sets:
+            return match.group()
+        return "(" + " or ".join(f'{value} == "{member}"' for member in sets[name]) + ")"
+
+    text = _MEMBER.sub(ask, _CONSTANT.sub("", text))
+    return _NAME.sub(lambda match: constants.get(match.group(), match.group()), text)
 
 
 def _prune(text: str) -> tuple[str, set[str]]:
