@@ -1,6 +1,7 @@
 --@include clock
 --@include deadlines
 --@include ends
+--@include keys
 --@include logs
 --@include records
 --@include status
@@ -11,10 +12,12 @@ local transitions = {}
 -- Nobody could report while the store was out of reach: silence that ends within the grace time after it is extended
 -- to the end of that time, once until the next sign of life.
 local function extend_by_grace(attempt, silent)
-  if not resumed or attempt.grace_end or silent >= resumed + GRACE_SECONDS then
+  local resumed = redis.call("HGET", META, "resumed")
+  local grace_end = resumed and tonumber(resumed) + GRACE_SECONDS
+  if not grace_end or attempt.grace_end or silent >= grace_end then
     return silent
   end
-  change(attempt, "grace_end", text_of(resumed + GRACE_SECONDS))
+  change(attempt, "grace_end", text_of(grace_end))
   write(attempt)
   return tonumber(attempt.grace_end)
 end

@@ -36,8 +36,10 @@ end
 
 local function write(record)
   local values, fields = pending[record], gone[record]
-  if #values > 1 then redis.call("HSET", unpack(values)) end
-  pending[record] = { values[1] }
+  if #values > 1 then
+    redis.call("HSET", unpack(values))
+    pending[record] = { values[1] }
+  end
   if fields then
     gone[record] = nil
     for _, field in ipairs(fields) do -- some may have been set again

@@ -155,16 +155,25 @@ def test_constants_are_written_out(folder):
     ]
 
 
-def test_sets_are_asked_by_comparison(folder):
-    """Unless something else is done with them, for which they are kept."""
+def test_constant_tables_become_comparisons(folder):
+    """Where one looks up a name; for anything else they are kept."""
     (folder / "do.lua").write_text(
-        HEADER + "local BOTH = { one = true, two = true }\nlocal ALL = { one = true }\n"
-        "return not BOTH[record.status] and ALL[status] or pairs(ALL)\n"
+        HEADER + "local SET = { one = true, two = true }\nlocal KEPT = { one = true }\n"
+        'local MAP = {\n  one = "1",\n  two = TWO,\n}\nlocal NEXT = {\n  one = "two",\n  two = "one",\n}\n'
+        "local status = ARGV[1]\n"
+        "return { not SET[record.status], KEPT[status], pairs(KEPT), MAP[status], NEXT[status] }\n"
     )
 
     assert lines("do") == [
-        "local ALL = { one = true }",
-        'return not (record.status == "one" or record.status == "two") and (status == "one") or pairs(ALL)',
+        "local KEPT = { one = true }",
+        "local MAP = {",
+        '  one = "1",',
+        "  two = TWO,",
+        "}",
+        "local status = ARGV[1]",
+        'return { not (record.status == "one" and true or record.status == "two" and true or nil), '
+        '(status == "one" and true or nil), pairs(KEPT), MAP[status], '
+        '(status == "one" and "two" or status == "two" and "one" or nil) }',
     ]
 
 

@@ -29,8 +29,9 @@ _DEFINITION: Final = re.compile(
     re.MULTILINE,
 )
 _CONSTANT: Final = re.compile(r"^ *local ([A-Z_]+) = (\"[^\"]*\"|[\d.]+|true)\n", re.MULTILINE)
-_SET: Final = re.compile(r"^ *local ([A-Z_]+) = \{ (\w+ = true(?:, \w+ = true)*) \}\n", re.MULTILINE)
-_MEMBER: Final = re.compile(r"\b([A-Z_]+)\[([\w.]+)\]")
+_TABLE: Final = re.compile(r"^ *local ([A-Z_]+) = \{\s*((?:\w+ = (?:\"[^\"]*\"|true),?\s*)+)\}\n", re.MULTILINE)
+_ENTRY: Final = re.compile(r"(\w+) = (\"[^\"]*\"|true)")
+_LOOKUP: Final = re.compile(r"\b([A-Z_]+)\[([\w.]+)\]")
 _MODE: Final = re.compile(r"= open\(given, (.+)\)")
 _WRITE: Final = re.compile(r'redis\.call\("(?:DEL|SADD|SET|XADD|XDEL)"')
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
@@ -233,18 +234,18 @@ def _code_of(snippet: Path) -> str:
 def _write_out(text: str) -> str:
     """Put constants where they are mentioned, for one that a function takes from outside costs half a definition.
 
-    The same goes for sets: what is asked of them becomes comparisons.
+    A look-up in a constant table becomes comparisons, which are many times cheaper than making the table.
     """
     constants = dict(_CONSTANT.findall(text))
-    sets = {name: re.findall(r"(\w+) =", members) for name, members in _SET.findall(text)}
+    tables = {name: _ENTRY.findall(entries) for name, entries in _TABLE.findall(text)}
 
-    def ask(match: re.Match[str]) -> str:
-        name, value = match.groups()
-        if name not in sets:
+    def compare(match: re.Match[str]) -> str:
+        name, key = match.groups()
+        if name not in tables:
             return match.group()
-        return "(" + " or ".join(f'{value} == "{member}"' for member in sets[name]) + ")"
+        return "(" + "".join(f'{key} == "{field}" and {value} or ' for field, value in tables[name]) + "nil)"
 
-    text = _MEMBER.sub(ask, _CONSTANT.sub("", text))
+    text = _LOOKUP.sub(compare, _CONSTANT.sub("", text))
     return _NAME.sub(lambda match: constants.get(match.group(), match.group()), text)
 
 
