@@ -32,6 +32,7 @@ _CONSTANT: Final = re.compile(r"^ *local ([A-Z_]+) = (\"[^\"]*\"|[\d.]+|true)\n"
 _TABLE: Final = re.compile(r"^ *local ([A-Z_]+) = \{\s*((?:\w+ = (?:\"[^\"]*\"|true),?\s*)+)\}\n", re.MULTILINE)
 _ENTRY: Final = re.compile(r"(\w+) = (\"[^\"]*\"|true)")
 _LOOKUP: Final = re.compile(r"\b([A-Z_]+)\[([\w.]+)\]")
+_KEY: Final = re.compile(r"(?<![.\w])key\(\"(\w+)\"(?:, ((?:[\w.]|\"[^\"]*\"| )+))?\)")
 _MODE: Final = re.compile(r"= open\(given, (.+)\)")
 _WRITE: Final = re.compile(r'redis\.call\("(?:DEL|SADD|SET|XADD|XDEL)"')
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
@@ -234,7 +235,8 @@ def _code_of(snippet: Path) -> str:
 def _write_out(text: str) -> str:
     """Put constants where they are mentioned, for one that a function takes from outside costs half a definition.
 
-    A look-up in a constant table becomes comparisons, which are many times cheaper than making the table.
+    A look-up in a constant table becomes comparisons, which are many times cheaper than making the table; and a plain
+    call of key(), see lua/shared/keys.lua, becomes what it returns.
     """
     constants = dict(_CONSTANT.findall(text))
     tables = {name: _ENTRY.findall(entries) for name, entries in _TABLE.findall(text)}
@@ -245,7 +247,11 @@ def _write_out(text: str) -> str:
             return match.group()
         return "(" + "".join(f'{key} == "{field}" and {value} or ' for field, value in tables[name]) + "nil)"
 
-    text = _LOOKUP.sub(compare, _CONSTANT.sub("", text))
+    def join(match: re.Match[str]) -> str:
+        kind, id = match.groups()
+        return f'(PREFIX .. "{kind}:" .. ({id}))' if id else f'(PREFIX .. "{kind}")'
+
+    text = _KEY.sub(join, _LOOKUP.sub(compare, _CONSTANT.sub("", text)))
     return _NAME.sub(lambda match: constants.get(match.group(), match.group()), text)
 
 
