@@ -180,15 +180,15 @@ def test_constant_tables_become_comparisons(folder):
 def test_plain_calls_of_key_are_written_out(folder):
     """Others are left as they are."""
     (folder / "do.lua").write_text(
-        HEADER
-        + 'return { key("meta"), key("task", item.id), key("attempt", id .. ":" .. attempt.id), key("ops", a or b),\n'
-        'key(kind), key("queue", name_of(rollout)), hash.key("x") }\n'
+        HEADER + 'local meta, task = key("meta"), key("task", item.id)\n'
+        'local attempt = key("attempt", id .. ":" .. attempt.id)\n'
+        'return { key("ops", a or b), key(kind), key("queue", name_of(rollout)), hash.key("x") }\n'
     )
 
     assert lines("do") == [
-        'return { (PREFIX .. "meta"), (PREFIX .. "task:" .. (item.id)),',
-        '(PREFIX .. "attempt:" .. (id .. ":" .. attempt.id)), (PREFIX .. "ops:" .. (a or b)),',
-        'key(kind), key("queue", name_of(rollout)), hash.key("x") }',
+        'local meta, task = (PREFIX .. "meta"), (PREFIX .. "task:" .. (item.id))',
+        'local attempt = (PREFIX .. "attempt:" .. (id .. ":" .. attempt.id))',
+        'return { (PREFIX .. "ops:" .. (a or b)), key(kind), key("queue", name_of(rollout)), hash.key("x") }',
     ]
 
 

@@ -1,8 +1,8 @@
 """Loads the Lua scripts, joins them with the snippets that they include, and calls them by names in their headers.
 
 The server runs the whole text at every call, and defining a function costs it about as much as half a command. So a
-script gets only what it uses: functions and constants that nothing mentions are left out, and a snippet that is
-included inside a function is defined when that function runs.
+script gets only what it uses: functions that nothing mentions are left out, constants are written out where they are
+mentioned, and a snippet that is included inside a function is defined when that function runs.
 """
 
 import hashlib
