@@ -42,6 +42,8 @@ if not answer and call ~= "" then
   ended = answer == ""
 end
 if answer then
+  --@include held_claims
+  --@include reconciling
   for i = 8, 7 + queue_count do
     reconcile(wanted[i])
   end
@@ -78,6 +80,7 @@ local function claim_from(name)
 end
 for i = 8, 7 + queue_count do
   if not claim_from(wanted[i]) then
+    --@include reconciling
     reconcile(wanted[i])
   end
 end
@@ -103,4 +106,9 @@ local replies = {}
 for i, claim in ipairs(claimed) do
   replies[i] = begun_reply(claim[1], claim[2])
 end
-return { more and 1 or 0, last and "" or next_due(), replies }
+local wait = ""
+if not last then
+  --@include delays
+  wait = next_due()
+end
+return { more and 1 or 0, wait, replies }

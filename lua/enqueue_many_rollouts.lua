@@ -7,14 +7,12 @@ ARGV[3..] rollouts      one run of arguments per rollout, see shared/requests.lu
 Returns per rollout {start_time, resources_id} when it was created, else the stored record, see shared/replies.lua.
 Errors: INVALID_REQUEST, QUEUE_FULL, SCHEMA_MISMATCH.
 ]]
---@include admission
 --@include clock
 --@include creation
 --@include health
 --@include logs
 --@include queue
 --@include records
---@include replies
 --@include requests
 --@include status
 local given, limits = ARGV[1], ARGV[2]
@@ -24,7 +22,10 @@ if failure then
   return failure
 end
 settle_due(SETTLE_FEW)
-invalid = invalid or check_room(limits, items, new_ids)
+if not invalid and limits ~= "" then
+  --@include admission
+  invalid = check_room(limits, items, new_ids)
+end
 if invalid then
   return invalid
 end
@@ -52,6 +53,7 @@ for i, item in ipairs(items) do
   elseif item.deleted then
     replies[i] = { string.match(item.deleted, "([^,]*),(.*)") }
   else
+    --@include replies
     replies[i] = rollout_reply(item.id)
   end
 end

@@ -9,7 +9,7 @@ spans that are meant were evicted.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include clock
---@include health
+--@include due
 --@include keys
 local given, attempt = ARGV[1], ARGV[2]
 local rollout_ids = ARGV

@@ -8,7 +8,7 @@ Errors: SCHEMA_MISMATCH.
 ]]
 --@include attempt_lists
 --@include clock
---@include health
+--@include due
 --@include keys
 --@include replies
 local given, rollout_id = ARGV[1], ARGV[2]

@@ -9,6 +9,7 @@ it is not.
 Errors: SCHEMA_MISMATCH.
 ]]
 --@include clock
+--@include due
 --@include health
 --@include keys
 --@include replies
@@ -19,7 +20,7 @@ local failure = open(given, "read")
 if failure then
   return failure
 end
-local is_more_due = settle_due(SETTLE_FEW)
+local is_more_due = settle_first(SETTLE_FEW, "")
 local replies = {}
 for i = 3, #rollout_ids do
   local id = rollout_ids[i]

@@ -30,7 +30,7 @@ if failure then
 end
 local answer = answered(token)
 if not answer then
-  settle_due(SETTLE_FEW, { [rollout_id] = true }, 1)
+  settle_due(SETTLE_FEW, rollout_id)
 end
 
 local rollout = read_rollout(rollout_id)

@@ -25,9 +25,9 @@ if failure then
 end
 local spared = {}
 for i = 4, #attempts, 2 do
-  spared[attempts[i]] = true
+  spared[#spared + 1] = attempts[i]
 end
-settle_due(SETTLE_FEW, spared, #attempts)
+settle_due(SETTLE_FEW, table.concat(spared, ","))
 
 local worker = open_worker(worker_id)
 change(worker, "beat", now_text)

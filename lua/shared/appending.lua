@@ -14,7 +14,7 @@ local function append_new(stream, sets, attempt_id, items, first, number_of, is_
   end
   if is_kept then
     claim_span_ids(sets .. attempt_id .. ":", numeric, new)
-    claim_span_ids(sets .. attempt_id .. ":text:", text, new)
+    if #text > 0 then claim_span_ids(sets .. attempt_id .. ":text:", text, new) end
   end
   local stored, count_new = {}, 0
   for i = first, #items, 4 do

@@ -1,7 +1,7 @@
---@include attempt_lists
 --@include clock
 --@include deadlines
 --@include keys
+--@include new_records
 --@include records
 --@include rollouts
 --@include status
@@ -20,9 +20,14 @@ end
 
 -- Start the next attempt of a rollout and move the rollout to where a fresh attempt puts it.
 local function begin_attempt(rollout, id, worker_id, lease)
+  local number = 1
+  if rollout.latest then
+    --@include attempt_lists
+    number = list_attempt(rollout.id, rollout.latest, id)
+  end
   local attempt = fresh(key("attempt", rollout.id .. ":" .. id), {
     id = id,
-    number = tostring(rollout.latest and list_attempt(rollout.id, rollout.latest, id) or 1),
+    number = tostring(number),
     status = NEW_ATTEMPT,
     start = now_text,
     worker = worker_id ~= "" and worker_id or nil,

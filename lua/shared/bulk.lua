@@ -6,16 +6,12 @@ local function append(values, first, second)
   values[#values + 1] = second
 end
 
--- Send a command with these values at its end, an even number of them at a time; nothing without values. Returns the
--- sum of the answers that are numbers.
-local function send_many(command, values)
-  local sum = 0
-  for from = 1, #values, MOST_VALUES do
-    local call = { unpack(command) }
-    for i = from, math.min(from + MOST_VALUES - 1, #values) do
-      call[#call + 1] = values[i]
-    end
-    sum = sum + (tonumber(redis.call(unpack(call))) or 0)
+-- Send a command for a key with these values, an even number of them at a time; nothing without values. Returns the sum
+-- of the answers, which are numbers.
+local function send_many(command, name, values)
+  local sum, count = 0, #values
+  for from = 1, count, MOST_VALUES do
+    sum = sum + redis.call(command, name, unpack(values, from, math.min(from + MOST_VALUES - 1, count)))
   end
   return sum
 end

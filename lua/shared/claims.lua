@@ -2,8 +2,7 @@
 --@include records
 --@include rollouts
 --@include status
---@include tokens
--- Claims: taking entries off the heads of queues, and what of it a repeat answers.
+-- Taking entries off the heads of queues.
 local MOST_VOID = 1000
 local void = 0
 
@@ -24,30 +23,4 @@ local function pop_rollout(name)
     void = void + 1
   end
   return nil, true
-end
-
--- Tokens are hints: not more than live entries, and at least one where entries are left, so that they wake somebody.
-local function reconcile(name)
-  local live = tonumber(redis.call("HGET", key("stats"), "queue:" .. name) or "0")
-  local tokens = redis.call("LLEN", key("wake", name))
-  if tokens > live then
-    redis.call("LTRIM", key("wake", name), tokens - live, -1)
-  elseif tokens == 0 then
-    offer(name, live)
-  end
-end
-
--- Pairs of ids as text, and what of these claims still holds: others may have been given what ended since.
-local function held_claims(answer)
-  --@include attempts
-  --@include replies
-  local held = {}
-  for id, attempt_id in string.gmatch(answer, "([^,:]+):([^,]+)") do
-    local rollout = read_rollout(id)
-    local attempt = rollout and rollout.latest == attempt_id and read_attempt(rollout, attempt_id)
-    if attempt and LIVE[attempt.status] then
-      held[#held + 1] = rollout_reply(id)
-    end
-  end
-  return held
 end

@@ -1,7 +1,8 @@
 --@include keys
 -- The time of this script, set by open(): never before the last time of the namespace, so that it does not run
--- backwards after a failover. `resumed` is when the store was reached again after nobody could reach it.
-local now, now_text, resumed
+-- backwards after a failover. When the store was reached again after nobody could reach it stands in the meta hash, as
+-- `resumed`.
+local now, now_text
 
 -- Times travel as text with six decimals; tostring() would keep 14 digits only.
 local function text_of(seconds)
@@ -16,21 +17,21 @@ end
 --          "always": a DEL of nothing comes first, after which Redis lets all writes of the script pass
 --          "read": like "always", but the time is noted once a second only
 local function open(given, mode)
-  local meta = redis.call("HMGET", META, "schema", "now", "resumed")
+  local meta = redis.call("HMGET", META, "schema", "now")
   if meta[1] and meta[1] ~= SCHEMA then
     return redis.error_reply("SCHEMA_MISMATCH the namespace has schema " .. meta[1] .. ", expected " .. SCHEMA)
   end
   if given == "" then
     local time = redis.call("TIME")
-    now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+    now_text = time[1] .. "." .. string.sub("00000" .. time[2], -6)
   else
-    now = tonumber(given)
+    now_text = text_of(tonumber(given))
   end
-  local last = meta[2] and tonumber(meta[2])
-  now = math.max(now, last or now)
-  now_text = text_of(now)
   now = tonumber(now_text)
-  resumed = meta[3] and tonumber(meta[3])
+  local last = meta[2] and tonumber(meta[2])
+  if last and now < last then
+    now, now_text = last, text_of(last)
+  end
   if mode == "read" and (not last or now - last <= 1) then
     return nil
   end
@@ -41,7 +42,6 @@ local function open(given, mode)
   end
   redis.call("HSET", META, "schema", SCHEMA, "now", now_text)
   if last and now - last > GRACE_SECONDS then
-    resumed = now
     redis.call("HSET", META, "resumed", now_text)
   end
   return nil

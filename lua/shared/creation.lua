@@ -1,7 +1,7 @@
 --@include bulk
 --@include clock
 --@include keys
---@include records
+--@include new_records
 -- Creating rollouts that were asked for, see requests.lua; the caller writes their records. What they have in common is
 -- asked for once, and their indexes take them in one command.
 local function create_rollouts(items, status)
@@ -9,14 +9,14 @@ local function create_rollouts(items, status)
   local resources = redis.call("HGET", META, "resources") or nil
   local rollouts, numbered, groups = {}, {}, {}
   for i, item in ipairs(items) do
-    local rollout = fresh(key("rollout", item.id), item.fields)
+    local rollout = item.fields
     rollout.id = item.id
     rollout.number = tostring(number + i)
     rollout.status = status
     rollout.start = now_text
     rollout.resources = rollout.resources or resources
     rollout.digest = item.digest ~= "" and item.digest or nil
-    rollouts[i] = rollout
+    rollouts[i] = fresh(key("rollout", item.id), rollout)
     redis.call("SET", key("task", item.id), item.task)
     if item.metadata ~= "" then
       redis.call("SET", key("metadata", item.id), item.metadata)
@@ -27,10 +27,10 @@ local function create_rollouts(items, status)
       append(groups[item.group], rollout.number, item.id)
     end
   end
-  send_many({ "ZADD", key("rollouts") }, numbered)
-  send_many({ "ZADD", key("status", status) }, numbered)
+  send_many("ZADD", key("rollouts"), numbered)
+  send_many("ZADD", key("status", status), numbered)
   for group, members in pairs(groups) do
-    send_many({ "ZADD", key("group", group) }, members)
+    send_many("ZADD", key("group", group), members)
   end
   return rollouts
 end

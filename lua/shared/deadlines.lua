@@ -6,24 +6,19 @@ local function earliest(a, b)
   return (a and b) and math.min(a, b) or a or b
 end
 
--- To the microseconds that the index keeps, so that index and arithmetic agree on what is due.
-local function round(seconds)
-  return tonumber(text_of(seconds))
-end
-
 -- When a live attempt could be late for its time limit, and for its silence; nil for a limit that is not set.
 local function deadlines_of(rollout, attempt)
   local timeout = tonumber(rollout.timeout or "")
   local silence = earliest(tonumber(rollout.unresponsive or ""), tonumber(attempt.lease or ""))
-  local overdue = timeout and round(tonumber(attempt.start) + timeout)
-  local silent = silence and round(tonumber(attempt.beat or attempt.start) + silence)
+  local overdue = timeout and tonumber(attempt.start) + timeout
+  local silent = silence and tonumber(attempt.beat or attempt.start) + silence
   if silent and attempt.grace_end then
     silent = math.max(silent, tonumber(attempt.grace_end))
   end
   return overdue, silent
 end
 
--- Keep the index true: an entry while the rollout is active or its latest attempt lives.
+-- Keep the index true, to the microsecond: an entry while the rollout is active or its latest attempt lives.
 local function index_deadline(rollout, attempt)
   if attempt and LIVE[attempt.status] then
     local at = earliest(deadlines_of(rollout, attempt))

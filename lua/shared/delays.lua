@@ -6,14 +6,14 @@
 
 -- Move retries whose delay is over to the tails of their queues, at most `limit`. Returns whether more may be ready.
 local function ready_retries(limit)
-  local ready = redis.call("ZRANGEBYSCORE", key("delayed"), "-inf", now_text, "LIMIT", 0, limit)
-  if #ready == 0 then
+  if redis.call("ZCOUNT", key("delayed"), "-inf", now_text) == 0 then
     return false
   end
   --@include queue
   --@include rollouts
   --@include tokens
   redis.call("DEL", key("nothing")) -- for reads, which may not have done it, see open()
+  local ready = redis.call("ZRANGEBYSCORE", key("delayed"), "-inf", now_text, "LIMIT", 0, limit)
   for _, id in ipairs(ready) do
     redis.call("ZREM", key("delayed"), id)
     local rollout = read_rollout(id)

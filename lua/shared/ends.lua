@@ -2,10 +2,12 @@
 --@include records
 --@include rollouts
 --@include status
---@include uncounted
 -- Ends of attempts, and what they make of their rollout.
 local function set_attempt_status(rollout, attempt, status, cause)
-  recount(rollout, attempt, cause)
+  if attempt.uncounted or cause == CAUSE_OF_END[SILENT] or cause == RELEASED_CAUSE then
+    --@include uncounted
+    recount(rollout, attempt, cause)
+  end
   change(attempt, "status", status)
   change(attempt, "cause", cause)
   if STAMPS_END_TIME[status] then

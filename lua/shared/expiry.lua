@@ -1,6 +1,7 @@
 --@include clock
 --@include deadlines
 --@include ends
+--@include keys
 --@include logs
 --@include records
 --@include status
@@ -11,10 +12,12 @@ local transitions = {}
 -- Nobody could report while the store was out of reach: silence that ends within the grace time after it is extended
 -- to the end of that time, once until the next sign of life.
 local function extend_by_grace(attempt, silent)
-  if not resumed or attempt.grace_end or silent >= resumed + GRACE_SECONDS then
+  local resumed = redis.call("HGET", META, "resumed")
+  local grace_end = resumed and tonumber(resumed) + GRACE_SECONDS
+  if not grace_end or attempt.grace_end or silent >= grace_end then
     return silent
   end
-  change(attempt, "grace_end", text_of(resumed + GRACE_SECONDS))
+  change(attempt, "grace_end", text_of(grace_end))
   write(attempt)
   return tonumber(attempt.grace_end)
 end
@@ -32,8 +35,14 @@ local function expire(rollout, attempt, status, deadline)
     attempt.cause, text_of(now - deadline) }
 end
 
+-- To the microseconds that the index of deadlines keeps, so that index and arithmetic agree on what is due.
+local function round(seconds)
+  return seconds and tonumber(text_of(seconds))
+end
+
 local function expire_if_late(rollout, attempt)
   local overdue, silent = deadlines_of(rollout, attempt)
+  overdue, silent = round(overdue), round(silent)
   if overdue and overdue < now then
     expire(rollout, attempt, OVERDUE, overdue)
   elseif silent and silent < now then

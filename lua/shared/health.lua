@@ -1,32 +1,16 @@
 --@include clock
 --@include keys
---@include records
 -- The health check that every writing script does in passing: one look at the index of deadlines when nothing is due.
-local SETTLE_FEW, SETTLE_MANY = 10, 200
+local SETTLE_FEW = 10
+local SETTLE_MANY = 200
 
--- Settle one rollout if its entry in the index is due.
-local function settle_if_due(id)
-  local at = redis.call("ZSCORE", key("deadlines"), id)
-  if at and tonumber(at) < now then
-    --@include settling
-    settle(id)
-  end
-end
-
--- Settle at most `limit` rollouts, earliest deadline first, but not those that the set `spared` holds: a call never
--- ends the attempts that it speaks for. Returns whether more may be due.
---   extra  at least the number of spared rollouts
-local function settle_due(limit, spared, extra)
-  local due = redis.call("ZRANGEBYSCORE", key("deadlines"), "-inf", "(" .. now_text, "LIMIT", 0, limit + (extra or 0))
-  if #due == 0 then
+-- Settle at most `limit` rollouts, earliest deadline first. Returns whether more may be due.
+--   spared  comma-separated rollouts that are not settled, for a call never ends the attempts that it speaks for; nil
+--           when there are none
+local function settle_due(limit, spared)
+  if redis.call("ZCOUNT", key("deadlines"), "-inf", "(" .. now_text) == 0 then
     return false
   end
-  local settled = 0
-  for _, id in ipairs(due) do
-    if settled < limit and not (spared and spared[id]) then
-      settle_if_due(id)
-      settled = settled + 1
-    end
-  end
-  return settled == limit
+  --@include due
+  return settle_first(limit, spared or "")
 end

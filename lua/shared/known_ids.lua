@@ -1,7 +1,6 @@
---@include bulk
 --@include keys
 --@include repeats
--- Whether the ids of requests for rollouts are known already.
+-- Whether the id of a request for a rollout is known already.
 
 -- An id that exists is a repeat if the client made it, or if its task is the same. So is one that the client made and
 -- that was deleted lately: what its creation answered then stands in item.deleted. Returns whether it exists or did, or
@@ -16,13 +15,4 @@ local function check_rollout(item)
     item.deleted = answered(item.id)
   end
   return (stored[1] or item.deleted) and true or false
-end
-
--- Whether none of the ids exists or was deleted lately, which is known in a few calls.
-local function are_new(items)
-  local names = {}
-  for _, item in ipairs(items) do
-    append(names, key("rollout", item.id), key("ops", item.id))
-  end
-  return send_many({ "EXISTS" }, names) == 0
 end

@@ -32,7 +32,7 @@ local function enlist_new(rollouts)
     change(rollout, "queued", "1")
   end
   for name, ids in pairs(ids_of) do
-    send_many({ "RPUSH", key("queue", name) }, ids)
+    send_many("RPUSH", key("queue", name), ids)
     offer(name, redis.call("HINCRBY", key("stats"), "queue:" .. name, #ids), #ids)
   end
 end

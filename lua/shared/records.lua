@@ -1,10 +1,11 @@
 -- Hashes as tables: read() loads one, change() notes a new value (nil removes the field), write() sends the changes.
--- The field `id` is not among those stored.
-local names, changed = {}, {}
+-- The field `id` is not among those stored. What is to be sent stands in `pending`, as arguments of HSET that begin
+-- with the name, and in `gone`, which has the fields that were removed. New records: new_records.lua.
+local pending, gone = {}, {}
 
--- A new record of these fields: write() sends all of them.
-local function fresh(name, record)
-  names[record] = name
+-- A record of which these fields are stored. There is room for three changes before the list of arguments grows.
+local function stored_as(name, record)
+  pending[record] = { name, nil, nil, nil, nil, nil, nil }
   return record
 end
 
@@ -12,35 +13,37 @@ end
 local function read(name)
   local flat = redis.call("HGETALL", name)
   if #flat == 0 then return nil end
-  local record = {}
+  local record = { number = nil, status = nil, start = nil, latest = nil, worker = nil } -- eight places
   for i = 1, #flat, 2 do
     record[flat[i]] = flat[i + 1]
   end
-  names[record], changed[record] = name, {}
-  return record
+  return stored_as(name, record)
 end
 
 local function change(record, field, value)
   if record[field] ~= value then
     record[field] = value
-    if changed[record] then
-      changed[record][field] = true
+    local values = pending[record]
+    if value == nil then
+      gone[record] = gone[record] or {}
+      table.insert(gone[record], field)
+    else
+      values[#values + 1] = field
+      values[#values + 1] = value
     end
   end
 end
 
 local function write(record)
-  local set, gone = { names[record] }, nil
-  for field in pairs(changed[record] or record) do
-    if record[field] == nil then
-      gone = gone or { names[record] }
-      gone[#gone + 1] = field
-    elseif field ~= "id" then
-      set[#set + 1] = field
-      set[#set + 1] = record[field]
+  local values, fields = pending[record], gone[record]
+  if #values > 1 then
+    redis.call("HSET", unpack(values))
+    pending[record] = { values[1] }
+  end
+  if fields then
+    gone[record] = nil
+    for _, field in ipairs(fields) do -- some may have been set again
+      if record[field] == nil then redis.call("HDEL", values[1], field) end
     end
   end
-  if #set > 1 then redis.call("HSET", unpack(set)) end
-  if gone then redis.call("HDEL", unpack(gone)) end
-  changed[record] = {}
 end

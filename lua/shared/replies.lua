@@ -10,7 +10,7 @@ end
 
 -- A record as HGETALL gives it.
 local function flat_of(record)
-  local flat = {}
+  local flat = { nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }
   for field, value in pairs(record) do
     if field ~= "id" then
       flat[#flat + 1] = field

@@ -1,4 +1,5 @@
---@include known_ids
+--@include bulk
+--@include keys
 -- Requests for new rollouts. Each travels as a run of arguments:
 --   id, digest, task, metadata, group, n, then n times field and value of its hash
 -- digest tells whether a caller's own id is used again for the same task; "" when the client made the id. "" also
@@ -13,6 +14,15 @@ local function parse_rollout(at)
   return item, after
 end
 
+-- Whether none of the ids exists or was deleted lately, which is known in a few calls.
+local function are_new(items)
+  local names = {}
+  for _, item in ipairs(items) do
+    append(names, key("rollout", item.id), key("ops", item.id))
+  end
+  return send_many("EXISTS", key("nothing"), names) == 0
+end
+
 -- All rollouts from an argument on, and the set of the ids that are to be created; or an error reply.
 local function parse_rollouts(at)
   local items, new_ids, seen = {}, {}, {}
@@ -23,6 +33,7 @@ local function parse_rollouts(at)
   for _, item in ipairs(items) do
     local exists, failure = false, nil
     if not all_new then
+      --@include known_ids
       exists, failure = check_rollout(item)
     end
     if not failure and seen[item.id] and seen[item.id] ~= item.digest then

@@ -1,5 +1,4 @@
 --@include clock
---@include deadlines
 --@include ends
 --@include logs
 --@include records
@@ -14,11 +13,13 @@ local function heartbeat(rollout, attempt)
   change(attempt, "beat", now_text)
   change(attempt, "grace_end", nil)
   if put_off and rollout.latest == attempt.id then
+    --@include deadlines
     index_deadline(rollout, attempt)
   end
 end
 
--- Bring an attempt that speaks again to `status`; the latest one takes its rollout along.
+-- Bring an attempt that speaks again to `status`; the latest one takes its rollout along. The lazy deadline of one that
+-- lives may stay.
 local function revive(rollout, attempt, status, cause)
   local rollout_status = rollout.status
   local was = attempt.status
@@ -34,7 +35,8 @@ local function revive(rollout, attempt, status, cause)
   if rollout_status ~= rollout.status then
     move(rollout, rollout_status, 0)
   end
-  if rollout.latest == attempt.id then
+  if rollout.latest == attempt.id and not LIVE[was] then
+    --@include deadlines
     index_deadline(rollout, attempt)
   end
   log_event(rollout, attempt, cause)

@@ -5,11 +5,7 @@
 --   call  comma-separated rollouts of the whole call
 -- Returns its rollout and itself; or nil, nil and an error reply.
 local function speaker(rollout_id, attempt_id, call)
-  local spared, spared_count = {}, 0
-  for id in string.gmatch(call, "[^,]+") do
-    spared[id], spared_count = true, spared_count + 1
-  end
-  settle_due(SETTLE_FEW, spared, spared_count)
+  settle_due(SETTLE_FEW, call)
   local rollout = read_rollout(rollout_id)
   if not rollout then
     return nil, nil, not_found(rollout_id)

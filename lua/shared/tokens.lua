@@ -22,18 +22,19 @@ local function offer(name, live, by)
     for i = 1, missing do
       tokens[i] = "1"
     end
-    send_many({ "RPUSH", key_of_tokens }, tokens)
+    send_many("RPUSH", key_of_tokens, tokens)
   end
 end
 
 -- One live entry or delayed retry less; and no token too many, which would wake somebody in vain, nor too few.
 local function leave_queue(rollout)
-  local tokens, live = key("wake", queue_name(rollout)), nil
+  local name, stats, live = queue_name(rollout), key("stats"), nil
+  local tokens = key("wake", name)
   if rollout.queued then
-    live = count(rollout, "queue", -1)
+    live = redis.call("HINCRBY", stats, "queue:" .. name, -1)
   elseif redis.call("ZREM", key("delayed"), rollout.id) == 1 then
-    count(rollout, "delayed", -1)
-    live = count(rollout, "queue", 0)
+    redis.call("HINCRBY", stats, "delayed:" .. name, -1)
+    live = redis.call("HINCRBY", stats, "queue:" .. name, 0)
   end
   local offered = live and redis.call("LLEN", tokens)
   if live and offered > live then

@@ -3,13 +3,18 @@
 --@include records
 --@include status
 -- Workers. Records are created on first mention and ordered by it.
+local UNREAD = true
+
+-- The record of a worker. Only its status is read; what it holds counts as different from whatever it is changed to.
 local function open_worker(id)
-  local worker = read(key("worker", id))
-  if not worker then
-    worker = fresh(key("worker", id), { status = UNKNOWN })
-    redis.call("ZADD", key("workers"), redis.call("HINCRBY", META, "number", 1), id)
+  local name = key("worker", id)
+  local status = redis.call("HGET", name, "status")
+  if status or redis.call("EXISTS", name) == 1 then
+    return stored_as(name, { status = status or nil, rollout = UNREAD, attempt = UNREAD })
   end
-  return worker
+  --@include new_records
+  redis.call("ZADD", key("workers"), redis.call("HINCRBY", META, "number", 1), id)
+  return fresh(name, { status = UNKNOWN })
 end
 
 -- Give a worker a status; only a busy one holds an attempt.

@@ -26,8 +26,8 @@ def load(name: str) -> scripts.Script:
 
 
 def lines(name: str) -> list[str]:
-    """The text of a script behind the line of settings."""
-    return load(name).text.splitlines()[1:]
+    """The text of a script, line by line."""
+    return load(name).text.splitlines()
 
 
 # -- includes --------------------------------------------------------------------------------------------------------
@@ -97,9 +97,8 @@ def test_what_is_not_used_is_left_out(folder):
     )
 
     assert lines("do") == [
-        "local TWO = 2",
         "local function used()",
-        "  return TWO",
+        "  return 2",
         "end",
         "return used('x', call.unused)",
     ]
@@ -108,25 +107,88 @@ def test_what_is_not_used_is_left_out(folder):
 def test_what_only_a_copy_inside_uses_is_left_out(folder):
     """Unless the block that holds the copy ends before the name is used again."""
     (folder / "do.lua").write_text(HEADER + "--@include outer\nreturn outer(1)\n")
-    (folder / "shared" / "a.lua").write_text("local A = 1\n")
-    (folder / "shared" / "b.lua").write_text("local B = 1\n")
+    (folder / "shared" / "a.lua").write_text("local A = { 1 }\n")
+    (folder / "shared" / "b.lua").write_text("local B = { 1 }\n")
     (folder / "shared" / "outer.lua").write_text(
         "--@include a\n--@include b\nlocal function outer(x)\n  if x then\n    --@include a\n    x(A)\n  end\n  x(A)\n"
         "  --@include b\n  x(B)\nend\n"
     )
 
     assert lines("do") == [
-        "local A = 1",
+        "local A = { 1 }",
         "local function outer(x)",
         "  if x then",
-        "    local A = 1",
+        "    local A = { 1 }",
         "    x(A)",
         "  end",
         "  x(A)",
-        "  local B = 1",
+        "  local B = { 1 }",
         "  x(B)",
         "end",
         "return outer(1)",
+    ]
+
+
+@pytest.mark.parametrize(("branch", "copies"), [("", 1), ("  else\n    x(A)\n", 2)], ids=["inside", "beside"])
+def test_copy_serves_the_blocks_inside_its_own(folder, branch, copies):
+    """Not the other branch, which needs the one outside."""
+    (folder / "do.lua").write_text(
+        HEADER + "--@include a\nlocal function outer(x)\n  if x then\n    --@include a\n    if x(A) then\n      x(A)\n"
+        f"    end\n{branch}  end\nend\nreturn outer(1)\n"
+    )
+    (folder / "shared" / "a.lua").write_text("local A = { 1 }\n")
+
+    assert [line.strip() for line in lines("do")].count("local A = { 1 }") == copies
+
+
+def test_constants_are_written_out(folder):
+    """Not in text, and not fields that have the same name."""
+    (folder / "do.lua").write_text(
+        HEADER + 'local ONE = 1\nlocal TEXT = "text of ONE"\nlocal FEW = { ONE }\nlocal lower = ONE\n'
+        'return { ONE, TEXT, "ONE", lower.ONE, FEW[ONE], TWO }\n'
+    )
+
+    assert lines("do") == [
+        "local FEW = { 1 }",
+        "local lower = 1",
+        'return { 1, "text of ONE", "ONE", lower.ONE, FEW[1], TWO }',
+    ]
+
+
+def test_constant_tables_become_comparisons(folder):
+    """Where one looks up a name; for anything else they are kept."""
+    (folder / "do.lua").write_text(
+        HEADER + "local SET = { one = true, two = true }\nlocal KEPT = { one = true }\n"
+        'local MAP = {\n  one = "1",\n  two = TWO,\n}\nlocal NEXT = {\n  one = "two",\n  two = "one",\n}\n'
+        "local status = ARGV[1]\n"
+        "return { not SET[record.status], KEPT[status], pairs(KEPT), MAP[status], NEXT[status] }\n"
+    )
+
+    assert lines("do") == [
+        "local KEPT = { one = true }",
+        "local MAP = {",
+        '  one = "1",',
+        "  two = TWO,",
+        "}",
+        "local status = ARGV[1]",
+        'return { not (record.status == "one" and true or record.status == "two" and true or nil), '
+        '(status == "one" and true or nil), pairs(KEPT), MAP[status], '
+        '(status == "one" and "two" or status == "two" and "one" or nil) }',
+    ]
+
+
+def test_plain_calls_of_key_are_written_out(folder):
+    """Others are left as they are."""
+    (folder / "do.lua").write_text(
+        HEADER + 'local meta, task = key("meta"), key("task", item.id)\n'
+        'local attempt = key("attempt", id .. ":" .. attempt.id)\n'
+        'return { key("ops", a or b), key(kind), key("queue", name_of(rollout)), hash.key("x") }\n'
+    )
+
+    assert lines("do") == [
+        'local meta, task = (PREFIX .. "meta"), (PREFIX .. "task:" .. (item.id))',
+        'local attempt = (PREFIX .. "attempt:" .. (id .. ":" .. attempt.id))',
+        'return { (PREFIX .. "ops:" .. (a or b)), key(kind), key("queue", name_of(rollout)), hash.key("x") }',
     ]
 
 

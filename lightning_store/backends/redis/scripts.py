@@ -1,8 +1,8 @@
 """Loads the Lua scripts, joins them with the snippets that they include, and calls them by names in their headers.
 
 The server runs the whole text at every call, and defining a function costs it about as much as half a command. So a
-script gets only what it uses: functions and constants that nothing mentions are left out, and a snippet that is
-included inside a function is defined when that function runs.
+script gets only what it uses: functions that nothing mentions are left out, constants are written out where they are
+mentioned, and a snippet that is included inside a function is defined when that function runs.
 """
 
 import hashlib
@@ -28,6 +28,11 @@ _DEFINITION: Final = re.compile(
     r"|(?P<constant>[A-Z_]+) = (?:\{\n(?:.*\n)*?(?P=indent)\}\n|.*\n))",
     re.MULTILINE,
 )
+_CONSTANT: Final = re.compile(r"^ *local ([A-Z_]+) = (\"[^\"]*\"|[\d.]+|true)\n", re.MULTILINE)
+_TABLE: Final = re.compile(r"^ *local ([A-Z_]+) = \{\s*((?:\w+ = (?:\"[^\"]*\"|true),?\s*)+)\}\n", re.MULTILINE)
+_ENTRY: Final = re.compile(r"(\w+) = (\"[^\"]*\"|true)")
+_LOOKUP: Final = re.compile(r"\b([A-Z_]+)\[([\w.]+)\]")
+_KEY: Final = re.compile(r"(?<![.\w])key\(\"(\w+)\"(?:, ((?:[\w.]|\"[^\"]*\"| )+))?\)")
 _MODE: Final = re.compile(r"= open\(given, (.+)\)")
 _WRITE: Final = re.compile(r'redis\.call\("(?:DEL|SADD|SET|XADD|XDEL)"')
 _NAME: Final = re.compile(r'"[^"]*"|(?<![.\w])[A-Za-z_]\w*')
@@ -48,10 +53,10 @@ class Settings:
     events_kept: int = 10_000
 
     def render(self) -> str:
-        """The line of Lua that stands before every script."""
+        """The lines of Lua that stand before every script."""
         return (
-            f'local SCHEMA, GRACE_SECONDS, TOKEN_SECONDS, EVENTS_KEPT = "{SCHEMA}", {self.grace_seconds!r}, '
-            f"{self.token_seconds}, {self.events_kept}\n"
+            f'local SCHEMA = "{SCHEMA}"\nlocal GRACE_SECONDS = {self.grace_seconds!r}\n'
+            f"local TOKEN_SECONDS = {self.token_seconds}\nlocal EVENTS_KEPT = {self.events_kept}\n"
         )
 
 
@@ -171,8 +176,8 @@ def load_script(name: str, settings: Settings) -> Script:
     header = _HEADER.match(source)
     if header is None:
         raise ValueError(f"{name}.lua has no header")
-    code, _ = _prune(_expand(_UNREAD.sub("", source[header.end() :]), set()))
-    text = settings.render() + code
+    code = _expand(_UNREAD.sub("", source[header.end() :]), set())
+    text, _ = _prune(_write_out(settings.render() + code))
     parameters = _PARAMETER.findall(header.group())
     return Script(
         name=name,
@@ -181,7 +186,7 @@ def load_script(name: str, settings: Settings) -> Script:
         keys=_names(parameters, "KEYS", name),
         arguments=_names(parameters, "ARGV", name),
         rest=frozenset(parameter for _, _, many, parameter in parameters if many),
-        writes=_writes(code),
+        writes=_writes(text),
     )
 
 
@@ -227,27 +232,87 @@ def _code_of(snippet: Path) -> str:
     return _UNREAD.sub("", snippet.read_text(encoding="utf-8"))
 
 
-def _prune(text: str, indent: str = "") -> tuple[str, set[str]]:
-    """Leave out functions and constants that nothing behind them mentions.
+def _write_out(text: str) -> str:
+    """Put constants where they are mentioned, for one that a function takes from outside costs half a definition.
+
+    A look-up in a constant table becomes comparisons, which are many times cheaper than making the table; and a plain
+    call of key(), see lua/shared/keys.lua, becomes what it returns.
+    """
+    constants = dict(_CONSTANT.findall(text))
+    tables = {name: _ENTRY.findall(entries) for name, entries in _TABLE.findall(text)}
+
+    def compare(match: re.Match[str]) -> str:
+        name, key = match.groups()
+        if name not in tables:
+            return match.group()
+        return "(" + "".join(f'{key} == "{field}" and {value} or ' for field, value in tables[name]) + "nil)"
+
+    def join(match: re.Match[str]) -> str:
+        kind, id = match.groups()
+        return f'(PREFIX .. "{kind}:" .. ({id}))' if id else f'(PREFIX .. "{kind}")'
+
+    text = _KEY.sub(join, _LOOKUP.sub(compare, _CONSTANT.sub("", text)))
+    return _NAME.sub(lambda match: constants.get(match.group(), match.group()), text)
+
+
+def _prune(text: str) -> tuple[str, set[str]]:
+    """Leave out functions and constants that nothing behind them in their block mentions.
 
     Returns:
         What is left, and the names that it takes from the code before it.
     """
     kept: list[str] = []
-    names: set[str] = set()
+    names = _Names()
     end = len(text)
     for match in reversed([*_DEFINITION.finditer(text)]):
         kept.append(text[match.end() : end])
-        names.update(_NAME.findall(kept[-1]))
+        names.mention(kept[-1])
         end = match.start()
         name = match["function"] or match["constant"]
-        if name in names:
-            if match["indent"] == indent:  # else it may hide one that is used behind its block
-                names.remove(name)
+        if names.define(name, match["indent"]):
             first, rest = match.group().split("\n", 1)
-            body, used = _prune(rest, match["indent"] + "  ")
+            body, used = _prune(rest)
             kept.append(f"{first}\n{body}")
-            names.update(used, set(_NAME.findall(first)) - {name})
+            names.add(used | set(_NAME.findall(first)) - {name})
     kept.append(text[:end])
-    names.update(_NAME.findall(kept[-1]))
-    return "".join(reversed(kept)), names
+    names.mention(kept[-1])
+    return "".join(reversed(kept)), names.all()
+
+
+class _Names:
+    """The names that code mentions, block by block as its indent tells, while it is read from its end."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[str, set[str]]] = [("", set())]
+
+    def mention(self, code: str) -> None:
+        """Read these lines."""
+        for line in reversed(code.splitlines()):
+            self._enter(line[: len(line) - len(line.lstrip(" "))])
+            self.add(set(_NAME.findall(line)))
+
+    def define(self, name: str, indent: str) -> bool:
+        """Read a definition; whether its block has mentioned the name, which code before it then cannot mean."""
+        self._enter(indent)
+        _, names = self._blocks[-1]
+        is_used = name in names
+        names.discard(name)
+        return is_used
+
+    def add(self, names: set[str]) -> None:
+        """Names that the present line mentions."""
+        self._blocks[-1][1].update(names)
+
+    def all(self) -> set[str]:
+        """All that is mentioned, and not defined before it is."""
+        return set().union(*(names for _, names in self._blocks))
+
+    def _enter(self, indent: str) -> None:
+        """Go on in the block of this indent: blocks that are deeper begin here, and were part of it."""
+        while indent < self._blocks[-1][0]:
+            _, inner = self._blocks.pop()
+            if indent > self._blocks[-1][0]:
+                self._blocks.append((indent, set()))
+            self.add(inner)
+        if indent > self._blocks[-1][0]:
+            self._blocks.append((indent, set()))
