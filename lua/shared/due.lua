@@ -3,12 +3,16 @@
 --@include records
 -- Settling what is due by the index of deadlines.
 
+local function settle_one(id)
+  --@include settling
+  settle(id)
+end
+
 -- Settle one rollout if its entry in the index is due.
 local function settle_if_due(id)
   local at = redis.call("ZSCORE", key("deadlines"), id)
   if at and tonumber(at) < now then
-    --@include settling
-    settle(id)
+    settle_one(id)
   end
 end
 
@@ -21,7 +25,7 @@ local function settle_first(limit, spared)
   local before, most = "(" .. now_text, limit + spared_count
   for _, id in ipairs(redis.call("ZRANGEBYSCORE", key("deadlines"), "-inf", before, "LIMIT", 0, most)) do
     if settled < limit and not is_spared[id] then
-      settle_if_due(id)
+      settle_one(id)
       settled = settled + 1
     end
   end
