@@ -73,6 +73,7 @@ def _write(growth: Growth, folder: Path | None) -> None:
     results, pictures = (RESULTS, PICTURES) if folder is None else (folder / RESULTS.name, folder)
     pictures.mkdir(parents=True, exist_ok=True)
     write(results, growth)
+    growth = read(results)  # as it is kept, and would be drawn again
     for curve in growth.curves:
         draw(curve, pictures)
     if folder is None:
