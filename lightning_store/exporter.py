@@ -260,6 +260,7 @@ class LightningSpanExporter(SpanExporter):
         self._lose(channel.identity, losses)
         waiters: list[concurrent.futures.Future[None]] = []
         with self._lock:
+            count = min(count, channel.unsettled)  # they count as lost already if the exporter was shut down meanwhile
             channel.unsettled -= count
             self._buffered -= count
             self._buffered_bytes -= size

@@ -1,3 +1,4 @@
+--@include flat
 --@include keys
 -- Records as replies: hashes flat as HGETALL gives them, free-form values apart; "" stands for none.
 local function field_of(flat, field)
@@ -10,14 +11,7 @@ end
 
 -- A record as HGETALL gives it.
 local function flat_of(record)
-  local flat = { nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }
-  for field, value in pairs(record) do
-    if field ~= "id" then
-      flat[#flat + 1] = field
-      flat[#flat + 1] = value
-    end
-  end
-  return flat
+  return with_fields({ nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, record)
 end
 
 -- {attempt_id, fields, metadata}; from the attempt's record if it is at hand.

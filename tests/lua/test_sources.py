@@ -189,6 +189,16 @@ def parameters_of(path: Path) -> Iterator[tuple[str, int, bool, str]]:
         yield table, int(position), bool(many), name
 
 
+def test_constants_have_one_value():
+    """The loader writes them out wherever their name stands, whichever snippet defines it."""
+    values: dict[str, set[str]] = {}
+    for path in [*COMMANDS, *SNIPPETS]:
+        for name, value in re.findall(r"^ *local ([A-Z_]+) = (.+)$", code_of(path), flags=re.MULTILINE):
+            values.setdefault(name, set()).add(path.stem if value == "{" else value)
+
+    assert {name: found for name, found in values.items() if len(found) > 1} == {}
+
+
 @every_command
 def test_header_and_body_name_the_same_parameters(path):
     bound = bound_in(path)

@@ -22,7 +22,7 @@ def copy_record(record: Record) -> Record:
     return constructed(type(record), copy_fields(vars(record)), None if extra is None else copy_fields(extra))
 
 
-def is_record(value: object) -> TypeGuard[BaseModel]:
+def _is_record(value: object) -> TypeGuard[BaseModel]:
     """What `isinstance(value, BaseModel)` says, without the microsecond that pydantic takes to say it."""
     return isinstance(type(value), _MODELS)
 
@@ -43,7 +43,7 @@ def _copy_container(value: Any) -> Any:
         return copy_fields(value)
     if kind is list:
         return [item if type(item) in _IMMUTABLE else _copy_container(item) for item in value]
-    return copy_record(value) if is_record(value) else copy.deepcopy(value)
+    return copy_record(value) if _is_record(value) else copy.deepcopy(value)
 
 
 def copy_rollout(rollout: Rollout, latest: AttemptState | None) -> Rollout:
